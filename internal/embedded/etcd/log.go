@@ -1,0 +1,68 @@
+package etcd
+
+import (
+	"context"
+	"log/slog"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+)
+
+// bridge returns a logger for etcd that hands warnings and errors to log.
+func bridge(log *slog.Logger) *zap.Logger {
+	if log == nil {
+		return zap.NewNop()
+	}
+	return zap.New(&core{log: log.With("component", "etcd")})
+}
+
+// core writes entries of zap to slog.
+type core struct {
+	log    *slog.Logger
+	fields []zapcore.Field
+}
+
+// Enabled keeps etcd's many informational lines out.
+func (c *core) Enabled(level zapcore.Level) bool {
+	return level >= zapcore.WarnLevel
+}
+
+// With returns a core that adds fields to every entry.
+func (c *core) With(fields []zapcore.Field) zapcore.Core {
+	all := append(append([]zapcore.Field(nil), c.fields...), fields...)
+	return &core{log: c.log, fields: all}
+}
+
+// Check adds the core to an entry that it wants.
+func (c *core) Check(entry zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	if c.Enabled(entry.Level) {
+		return checked.AddCore(entry, c)
+	}
+	return checked
+}
+
+// Write hands one entry on.
+func (c *core) Write(entry zapcore.Entry, fields []zapcore.Field) error {
+	values := zapcore.NewMapObjectEncoder()
+	for _, f := range c.fields {
+		f.AddTo(values)
+	}
+	for _, f := range fields {
+		f.AddTo(values)
+	}
+	level := slog.LevelWarn
+	if entry.Level >= zapcore.ErrorLevel {
+		level = slog.LevelError
+	}
+	attrs := make([]slog.Attr, 0, len(values.Fields))
+	for key, value := range values.Fields {
+		attrs = append(attrs, slog.Any(key, value))
+	}
+	c.log.LogAttrs(context.Background(), level, entry.Message, attrs...)
+	return nil
+}
+
+// Sync has nothing to flush.
+func (c *core) Sync() error {
+	return nil
+}
