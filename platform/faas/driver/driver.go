@@ -88,6 +88,8 @@ type Identity struct {
 	Principal string
 	// Tenant is the directory or organisation, empty where the platform has none.
 	Tenant string
+	// Source tells where the credential was found: "config", "environment" or "none needed".
+	Source string
 	// Region is the region that the driver works in, empty where it has none.
 	Region string
 }
