@@ -1,0 +1,7 @@
+from time import sleep
+
+
+def handler(event):
+    seconds = event["sleep"]
+    sleep(seconds)
+    return {"result": seconds}
