@@ -1,0 +1,3 @@
+module github.com/sebs-suite/sebs/test/e2e
+
+go 1.26.0
