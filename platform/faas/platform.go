@@ -115,8 +115,12 @@ func (p *Platform) CreateFunction(ctx context.Context, spec driver.FunctionSpec)
 	return fn, created, err
 }
 
-// UpdateCode replaces the function's code and waits until it is in force.
-func (p *Platform) UpdateCode(ctx context.Context, name string, code driver.Code) (driver.Function, error) {
+// UpdateCode replaces the function's code and its whole configuration, and waits
+// until they are in force.
+func (p *Platform) UpdateCode(ctx context.Context, name string, code driver.Code, config driver.Config) (driver.Function, error) {
+	if err := p.CheckConfig(ctx, config); err != nil {
+		return driver.Function{}, err
+	}
 	caps, err := p.Capabilities(ctx)
 	if err != nil {
 		return driver.Function{}, err
@@ -125,7 +129,7 @@ func (p *Platform) UpdateCode(ctx context.Context, name string, code driver.Code
 		return driver.Function{}, err
 	}
 	fn, err := retry(ctx, p, func(ctx context.Context) (driver.Function, error) {
-		return p.driver.UpdateCode(ctx, name, code)
+		return p.driver.UpdateCode(ctx, name, code, config)
 	})
 	if err != nil {
 		return driver.Function{}, p.wrap(err, "update the code of function %s", name)

@@ -50,6 +50,10 @@ type Capabilities struct {
 	InvocationMetrics Ability
 	// BilledDuration tells whether records carry billed time.
 	BilledDuration Ability
+	// StoreHosts names for a runtime the host under which its functions reach
+	// stores on this machine. A runtime without an entry uses the loopback address,
+	// or stores elsewhere.
+	StoreHosts map[Runtime]string
 	// Notes are limits of this installation that fit none of the above.
 	Notes []string
 }

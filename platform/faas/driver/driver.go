@@ -30,8 +30,9 @@ type Driver interface {
 	// CreateFunction makes a function. A name that is taken fails with a fault of
 	// code AlreadyExists.
 	CreateFunction(ctx context.Context, spec FunctionSpec) (Function, error)
-	// UpdateCode replaces code (and its hash label) of a function that exists.
-	UpdateCode(ctx context.Context, name string, code Code) (Function, error)
+	// UpdateCode replaces the code (and its digest label) of a function that exists,
+	// and puts config in force with it, which is the function's whole configuration.
+	UpdateCode(ctx context.Context, name string, code Code, config Config) (Function, error)
 	// UpdateConfiguration replaces configuration and environment as a whole.
 	UpdateConfiguration(ctx context.Context, name string, config Config) (Function, error)
 	// GetFunction fails with a fault of code NotFound for an unknown function.
@@ -117,6 +118,8 @@ type Config struct {
 	// Environment is the complete environment. Values may be secret: they are
 	// handed to the platform and kept nowhere else.
 	Environment map[string]string
+	// Secrets are the names of the variables whose values are secret.
+	Secrets []string
 	// Handler names the entry point, empty for the runtime's default.
 	Handler string
 	// MaxConcurrency bounds the sandboxes that run at once, 0 for the platform's default.
@@ -188,6 +191,8 @@ type Function struct {
 	StateReason string
 	// Version rises with each update, 0 where the platform has none.
 	Version int64
+	// Attributes are the platform's own facts, never secrets.
+	Attributes map[string]string
 	// Labels are what the function was created with.
 	Labels map[string]string
 	// Triggers are the triggers that the platform knows.

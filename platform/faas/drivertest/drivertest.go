@@ -50,6 +50,7 @@ const (
 	ParallelCalls       Case = "ParallelCalls"
 	OddNames            Case = "OddNames"
 	HTTPTrigger         Case = "HTTPTrigger"
+	TriggerGone         Case = "TriggerGone"
 	LibraryTrigger      Case = "LibraryTrigger"
 	StorageTrigger      Case = "StorageTrigger"
 	Invoke              Case = "Invoke"
@@ -86,6 +87,7 @@ func properties() []property {
 		{ParallelCalls, parallelCalls},
 		{OddNames, oddNames},
 		{HTTPTrigger, httpTrigger},
+		{TriggerGone, triggerGone},
 		{LibraryTrigger, libraryTrigger},
 		{StorageTrigger, storageTrigger},
 		{Invoke, invoke},

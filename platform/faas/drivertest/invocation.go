@@ -33,6 +33,18 @@ func httpTrigger(ctx context.Context, h *Harness, prefix string) error {
 	case first.URL != again.URL:
 		return fmt.Errorf("a second creation changed the URL from %s to %s", first.URL, again.URL)
 	}
+	return h.Driver.DeleteTrigger(ctx, prefix+"a", driver.TriggerHTTP)
+}
+
+func triggerGone(ctx context.Context, h *Harness, prefix string) error {
+	_, remove, err := h.create(ctx, prefix+"a")
+	defer remove()
+	if err != nil {
+		return err
+	}
+	if _, err := h.Driver.CreateTrigger(ctx, prefix+"a", driver.TriggerSpec{Type: driver.TriggerHTTP}); err != nil {
+		return fmt.Errorf("create: %w", err)
+	}
 	return h.removeTrigger(ctx, prefix+"a", driver.TriggerHTTP)
 }
 
@@ -49,7 +61,7 @@ func libraryTrigger(ctx context.Context, h *Harness, prefix string) error {
 	if trigger.Type != driver.TriggerLibrary {
 		return fmt.Errorf("type %q, want library", trigger.Type)
 	}
-	return h.removeTrigger(ctx, prefix+"a", driver.TriggerLibrary)
+	return h.Driver.DeleteTrigger(ctx, prefix+"a", driver.TriggerLibrary)
 }
 
 func storageTrigger(ctx context.Context, h *Harness, prefix string) error {

@@ -167,7 +167,7 @@ func notFound(ctx context.Context, h *Harness, prefix string) error {
 	d, name := h.Driver, prefix+"missing"
 	_, err := d.GetFunction(ctx, name)
 	problems := []error{h.wantCode("get", err, codes.NotFound)}
-	_, err = d.UpdateCode(ctx, name, h.Code(1))
+	_, err = d.UpdateCode(ctx, name, h.Code(1), h.Config)
 	problems = append(problems, h.wantCode("update code", err, codes.NotFound))
 	_, err = d.UpdateConfiguration(ctx, name, h.Config)
 	problems = append(problems, h.wantCode("update configuration", err, codes.NotFound))
@@ -201,7 +201,9 @@ func updateCode(ctx context.Context, h *Harness, prefix string) error {
 	if err != nil {
 		return err
 	}
-	fn, err := h.Driver.UpdateCode(ctx, prefix+"a", h.Code(2))
+	config := h.Config
+	config.Timeout += time.Second
+	fn, err := h.Driver.UpdateCode(ctx, prefix+"a", h.Code(2), config)
 	if err != nil {
 		return fmt.Errorf("update code: %w", err)
 	}
@@ -211,8 +213,9 @@ func updateCode(ctx context.Context, h *Harness, prefix string) error {
 	switch {
 	case fn.Digest != h.Code(2).Digest:
 		return fmt.Errorf("digest %q, want %q", fn.Digest, h.Code(2).Digest)
-	case fn.Config.MemoryMB != before.Config.MemoryMB:
-		return errors.New("a change of code changed the memory")
+	case fn.Config.MemoryMB != before.Config.MemoryMB || fn.Config.Timeout != config.Timeout:
+		return fmt.Errorf("memory %d and timeout %s, want %d and %s",
+			fn.Config.MemoryMB, fn.Config.Timeout, config.MemoryMB, config.Timeout)
 	case fn.Version != 0 && fn.Version <= before.Version:
 		return fmt.Errorf("version went from %d to %d", before.Version, fn.Version)
 	}

@@ -200,7 +200,7 @@ func (m *Memory) CreateFunction(ctx context.Context, spec driver.FunctionSpec) (
 }
 
 // UpdateCode implements driver.Driver.
-func (m *Memory) UpdateCode(ctx context.Context, name string, code driver.Code) (driver.Function, error) {
+func (m *Memory) UpdateCode(ctx context.Context, name string, code driver.Code, config driver.Config) (driver.Function, error) {
 	if err := read(ctx, code); err != nil {
 		return driver.Function{}, err
 	}
@@ -213,7 +213,8 @@ func (m *Memory) UpdateCode(ctx context.Context, name string, code driver.Code) 
 	if err != nil {
 		return driver.Function{}, err
 	}
-	fn.Digest = code.Digest
+	config.Environment = maps.Clone(config.Environment)
+	fn.Digest, fn.Config = code.Digest, config
 	return m.changed(fn), nil
 }
 
