@@ -48,6 +48,11 @@ class storage {
     }
   }
 
+  // The name that some SeBS benchmarks use.
+  download_directory(bucket, prefix, directory) {
+    return this.downloadDirectory(bucket, prefix, directory);
+  }
+
   // [writable, promise of the upload, name]: what is written to the stream is
   // stored once it ends.
   uploadStream(bucket, file) {
