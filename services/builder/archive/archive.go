@@ -7,6 +7,7 @@ package archive
 
 import (
 	"archive/zip"
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -57,9 +58,22 @@ func CheckPath(name string) error {
 	return nil
 }
 
-// Tree lists the regular files of tree, sorted by path. Paths that skip accepts are left out; a directory that it
-// accepts is not entered. Symbolic links and other special files are refused, limits are kept.
-func Tree(tree fs.FS, limits Limits, skip func(name string, entry fs.DirEntry) bool) ([]File, error) {
+// Skip says that a path is left out of an archive; a directory that is left out is not entered.
+type Skip func(name string, entry fs.DirEntry) bool
+
+// Tree lists the regular files of tree, sorted by path, without those that skip accepts (nil skips nothing). Symbolic
+// links and other special files are refused, limits are kept.
+func Tree(tree fs.FS, limits Limits, skip Skip) ([]File, error) {
+	return list(tree, limits, skip, false)
+}
+
+// BuildTree lists the files of a directory that a build has filled, as Tree does, but a symbolic link to a file of the
+// same directory counts as a copy of that file. Links to directories and links out of the directory are refused.
+func BuildTree(dir *os.Root, limits Limits, skip Skip) ([]File, error) {
+	return list(dir.FS(), limits, skip, true)
+}
+
+func list(tree fs.FS, limits Limits, skip Skip, followLinks bool) ([]File, error) {
 	var (
 		files []File
 		total int64
@@ -80,12 +94,15 @@ func Tree(tree fs.FS, limits Limits, skip func(name string, entry fs.DirEntry) b
 		if entry.IsDir() {
 			return nil
 		}
-		if !entry.Type().IsRegular() {
-			return errs.InvalidArgument(ReasonInvalid, "%s is not a regular file (%s); replace links by copies", name, entry.Type())
-		}
 		info, err := entry.Info()
+		if followLinks && entry.Type()&fs.ModeSymlink != 0 {
+			info, err = fs.Stat(tree, name)
+		}
 		if err != nil {
 			return err
+		}
+		if !info.Mode().IsRegular() {
+			return errs.InvalidArgument(ReasonInvalid, "%s is not a regular file (%s); replace links by copies", name, entry.Type())
 		}
 		if err := CheckPath(name); err != nil {
 			return err
@@ -108,11 +125,11 @@ func Tree(tree fs.FS, limits Limits, skip func(name string, entry fs.DirEntry) b
 
 func byPath(a, b File) int { return cmp.Compare(a.Path, b.Path) }
 
-func (l Limits) check(files int, bytes int64) error {
+func (l Limits) check(files int, size int64) error {
 	if files > l.Files {
 		return errs.InvalidArgument(ReasonInvalid, "more than %d files; leave out what the function does not need", l.Files)
 	}
-	if bytes > l.Bytes {
+	if size > l.Bytes {
 		return errs.InvalidArgument(ReasonInvalid, "more than %d MB of files; leave out what the function does not need", l.Bytes>>20)
 	}
 	return nil
@@ -161,6 +178,35 @@ func writeFile(archive *zip.Writer, file File) error {
 	}
 	_, err = io.Copy(entry, content)
 	return errors.Join(err, content.Close())
+}
+
+// Bytes returns a file with the given content.
+func Bytes(name string, content []byte) File {
+	return File{Path: name, Size: int64(len(content)), Open: func() (io.ReadCloser, error) {
+		return io.NopCloser(bytes.NewReader(content)), nil
+	}}
+}
+
+// At returns the same file under another path.
+func (f File) At(name string) File {
+	f.Path = name
+	return f
+}
+
+// Read returns the content of a file that is not longer than limit bytes.
+func (f File) Read(limit int64) (content []byte, err error) {
+	if f.Size > limit {
+		return nil, errs.InvalidArgument(ReasonInvalid, "%s is %d bytes long; at most %d are allowed", f.Path, f.Size, limit)
+	}
+	r, err := f.Open()
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", f.Path, err)
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	if content, err = io.ReadAll(io.LimitReader(r, limit)); err != nil {
+		return nil, fmt.Errorf("read %s: %w", f.Path, err)
+	}
+	return content, nil
 }
 
 // copyStored takes an entry over in its compressed form.
