@@ -21,8 +21,8 @@ func (p *Platform) Capabilities(ctx context.Context) (driver.Capabilities, error
 	return caps, nil
 }
 
-// require refuses a thing that the platform cannot do.
-func (p *Platform) require(what string, ability driver.Ability) error {
+// Require refuses a thing that the platform cannot do, with the reason.
+func (p *Platform) Require(what string, ability driver.Ability) error {
 	if ability.Supported {
 		return nil
 	}
@@ -39,7 +39,7 @@ func (p *Platform) requireColdStart(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return p.require("enforcing cold starts", caps.ColdStartControl)
+	return p.Require("enforcing cold starts", caps.ColdStartControl)
 }
 
 // CheckConfig refuses a configuration that the platform cannot run, with all
@@ -80,7 +80,7 @@ func (p *Platform) CheckConfig(ctx context.Context, config driver.Config) error 
 
 func (p *Platform) checkCode(caps driver.Capabilities, code driver.Code) error {
 	if code.ImageURI != "" {
-		return p.require("container images", caps.ContainerImages)
+		return p.Require("container images", caps.ContainerImages)
 	}
 	if caps.MaxCodeBytes > 0 && code.SizeBytes > caps.MaxCodeBytes {
 		return errs.Fields(errs.Field("package",

@@ -228,7 +228,7 @@ func (p *Platform) CreateTrigger(ctx context.Context, function string, spec driv
 	if err != nil {
 		return driver.Trigger{}, err
 	}
-	if err := p.require(string(spec.Type)+" triggers", caps.Triggers[spec.Type]); err != nil {
+	if err := p.Require(string(spec.Type)+" triggers", caps.Triggers[spec.Type]); err != nil {
 		return driver.Trigger{}, err
 	}
 	trigger, err := retry(ctx, p, func(ctx context.Context) (driver.Trigger, error) {
@@ -258,14 +258,23 @@ func (p *Platform) Invoke(ctx context.Context, call driver.Call) (driver.CallRes
 	return result, nil
 }
 
+// LogPage reads one page of a function's log.
+func (p *Platform) LogPage(ctx context.Context, query driver.LogQuery) (driver.LogPage, error) {
+	page, err := retry(ctx, p, func(ctx context.Context) (driver.LogPage, error) { return p.driver.Logs(ctx, query) })
+	if err != nil {
+		return driver.LogPage{}, p.wrap(err, "read the log of function %s", query.Function)
+	}
+	return page, nil
+}
+
 // Logs goes through the log lines that match, oldest first. It ends after the
 // first error.
 func (p *Platform) Logs(ctx context.Context, query driver.LogQuery) iter.Seq2[driver.LogLine, error] {
 	return func(yield func(driver.LogLine, error) bool) {
 		for {
-			page, err := retry(ctx, p, func(ctx context.Context) (driver.LogPage, error) { return p.driver.Logs(ctx, query) })
+			page, err := p.LogPage(ctx, query)
 			if err != nil {
-				yield(driver.LogLine{}, p.wrap(err, "read the log of function %s", query.Function))
+				yield(driver.LogLine{}, err)
 				return
 			}
 			for _, line := range page.Lines {

@@ -54,6 +54,7 @@ type Capabilities struct {
 	// stores on this machine. A runtime without an entry uses the loopback address,
 	// or stores elsewhere.
 	StoreHosts map[Runtime]string
-	// Notes are limits of this installation that fit none of the above.
-	Notes []string
+	// Notes are limits of this installation that fit none of the above, by what they
+	// are about.
+	Notes map[string]string
 }

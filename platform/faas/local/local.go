@@ -71,6 +71,7 @@ func (d *Driver) Capabilities(ctx context.Context) (driver.Capabilities, error) 
 		InvocationMetrics: driver.Yes(),
 		BilledDuration:    driver.Yes(),
 		StoreHosts:        make(map[driver.Runtime]string),
+		Notes:             make(map[string]string),
 	}
 	if arch := driver.ArchitectureFromProto(host.GetArchitecture()); arch != "" {
 		caps.Architectures = []string{arch}
@@ -87,8 +88,8 @@ func (d *Driver) Capabilities(ctx context.Context) (driver.Capabilities, error) 
 			caps.StoreHosts[runtime] = host.GetDockerStoreHost()
 		}
 	}
-	for _, kind := range slices.Sorted(maps.Keys(host.GetSandboxNotes())) {
-		caps.Notes = append(caps.Notes, kind+": "+host.GetSandboxNotes()[kind])
+	for kind, note := range host.GetSandboxNotes() {
+		caps.Notes[kind+" sandbox"] = note
 	}
 	return caps, nil
 }
