@@ -1,4 +1,4 @@
-package runtimes
+package runtimes_test
 
 import (
 	"bufio"
@@ -9,12 +9,34 @@ import (
 	"net"
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/sebs-suite/sebs/runtimes/runtimetest"
 )
+
+// eachInterpreter runs a test in every language and version found. sources
+// holds the function's source per language.
+func eachInterpreter(t *testing.T, sources map[string]string, test func(t *testing.T, p *runtimetest.Process)) {
+	t.Helper()
+	all := runtimetest.Interpreters(t)
+	entry := map[string]string{"nodejs": "function.js", "python": "function.py"}
+	for language := range entry {
+		if !slices.ContainsFunc(all, func(i runtimetest.Interpreter) bool { return i.Language == language }) {
+			t.Run(language, func(t *testing.T) { t.Skipf("needs an interpreter of %s on PATH", language) })
+		}
+	}
+	for _, i := range all {
+		t.Run(i.String(), func(t *testing.T) {
+			t.Parallel()
+			test(t, runtimetest.New(t, i, map[string]string{entry[i.Language]: sources[i.Language]}))
+		})
+	}
+}
 
 // echo answers with the event it got and sleeps 20 ms.
 var echo = map[string]string{
@@ -38,10 +60,10 @@ var timestampForm = regexp.MustCompile(`^\d{10}\.\d{6}$`)
 
 func TestColdThenWarm(t *testing.T) {
 	t.Parallel()
-	eachInterpreter(t, echo, func(t *testing.T, p *process) {
-		p.start(t, "cold_start=7")
+	eachInterpreter(t, echo, func(t *testing.T, p *runtimetest.Process) {
+		p.Start(t, "cold_start=7")
 		before := time.Now()
-		first, second := p.succeed(t, `{"n": 1}`), p.succeed(t, `{"body": "{\"n\": 2}", "headers": {}}`)
+		first, second := p.Succeed(t, `{"n": 1}`), p.Succeed(t, `{"body": "{\"n\": 2}", "headers": {}}`)
 
 		if !*first.IsCold || *second.IsCold {
 			t.Errorf("is_cold %v then %v, want true then false", *first.IsCold, *second.IsCold)
@@ -52,19 +74,19 @@ func TestColdThenWarm(t *testing.T) {
 		if first.RequestID != "request-1" || second.RequestID != "request-2" {
 			t.Errorf("request ids %q and %q", first.RequestID, second.RequestID)
 		}
-		for n, a := range []answer{first, second} {
+		for n, a := range []runtimetest.Answer{first, second} {
 			checkAnswer(t, a, n+1, before)
 		}
-		for deadline := time.Now().Add(patience); !strings.Contains(p.output.String(), "working on 2"); {
+		for deadline := time.Now().Add(runtimetest.Patience); !strings.Contains(p.Output.String(), "working on 2"); {
 			if time.Now().After(deadline) {
-				t.Fatalf("the function's output did not arrive: %q", p.output)
+				t.Fatalf("the function's output did not arrive: %q", p.Output)
 			}
 			time.Sleep(5 * time.Millisecond)
 		}
 	})
 }
 
-func checkAnswer(t *testing.T, a answer, n int, before time.Time) {
+func checkAnswer(t *testing.T, a runtimetest.Answer, n int, before time.Time) {
 	t.Helper()
 	if a.ResultsTime == nil || *a.ResultsTime != 0 || a.ColdStartVar == nil || *a.ColdStartVar != "7" {
 		t.Errorf("results_time %v, cold_start_var %v, want 0 and 7", a.ResultsTime, a.ColdStartVar)
@@ -118,10 +140,10 @@ exports.handler = async (event) => {
 };
 `,
 	}
-	eachInterpreter(t, sources, func(t *testing.T, p *process) {
-		p.start(t)
-		f := p.fail(t, `{"fail": true}`)
-		wantType := map[string]string{"python": "KeyError", "nodejs": "RangeError"}[p.language]
+	eachInterpreter(t, sources, func(t *testing.T, p *runtimetest.Process) {
+		p.Start(t)
+		f := p.Fail(t, `{"fail": true}`)
+		wantType := map[string]string{"python": "KeyError", "nodejs": "RangeError"}[p.Language]
 		if f.ErrorType != wantType || !strings.Contains(f.ErrorMessage, "missing") {
 			t.Errorf("error %q: %q, want a %s about missing", f.ErrorType, f.ErrorMessage, wantType)
 		}
@@ -129,13 +151,13 @@ exports.handler = async (event) => {
 			t.Errorf("stack of the function's own code:\n%s", stack)
 		}
 		// The sandbox goes on and is warm: the failed request was its first.
-		if a := p.succeed(t, `{}`); *a.IsCold {
+		if a := p.Succeed(t, `{}`); *a.IsCold {
 			t.Error("the request after a failed one is cold")
 		}
-		if log := p.output.String(); !strings.Contains(log, "about to fail") || !strings.Contains(log, wantType) {
+		if log := p.Output.String(); !strings.Contains(log, "about to fail") || !strings.Contains(log, wantType) {
 			t.Errorf("the log lacks the function's output or the error: %q", log)
 		}
-		if f := p.fail(t, `{broken`); f.ErrorType != "Runtime.UnmarshalError" {
+		if f := p.Fail(t, `{broken`); f.ErrorType != "Runtime.UnmarshalError" {
 			t.Errorf("a payload that is not JSON gives %q: %q", f.ErrorType, f.ErrorMessage)
 		}
 	})
@@ -186,21 +208,21 @@ func TestInitErrors(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			eachInterpreter(t, tt.sources, func(t *testing.T, p *process) {
+			eachInterpreter(t, tt.sources, func(t *testing.T, p *runtimetest.Process) {
 				if tt.handler != "" {
-					p.start(t, "_HANDLER="+tt.handler)
+					p.Start(t, "_HANDLER="+tt.handler)
 				} else {
-					p.start(t)
+					p.Start(t)
 				}
-				d := p.await(t)
-				if d.path != "init/error" {
-					t.Fatalf("sent to %s: %s", d.path, d.body)
+				d := p.Await(t)
+				if d.Path != "init/error" {
+					t.Fatalf("sent to %s: %s", d.Path, d.Body)
 				}
-				f := decodeFailure(t, d)
-				if f.ErrorType != tt.kind[p.language] || !strings.Contains(f.ErrorMessage, tt.message) {
-					t.Errorf("error %q: %q, want %q about %q", f.ErrorType, f.ErrorMessage, tt.kind[p.language], tt.message)
+				f := runtimetest.DecodeFailure(t, d)
+				if f.ErrorType != tt.kind[p.Language] || !strings.Contains(f.ErrorMessage, tt.message) {
+					t.Errorf("error %q: %q, want %q about %q", f.ErrorType, f.ErrorMessage, tt.kind[p.Language], tt.message)
 				}
-				if code := p.exit(t); code == 0 {
+				if code := p.Exit(t); code == 0 {
 					t.Error("exit code 0 after a failed start")
 				}
 			})
@@ -228,10 +250,10 @@ exports.handler = async (event) => {
 `,
 	}
 	kinds := map[string][]string{"python": {"set", "nan", "bytes", "key", "loop"}, "nodejs": {"bigint", "loop"}}
-	eachInterpreter(t, sources, func(t *testing.T, p *process) {
-		p.start(t)
-		for _, kind := range kinds[p.language] {
-			f := p.fail(t, fmt.Sprintf(`{"kind": %q}`, kind))
+	eachInterpreter(t, sources, func(t *testing.T, p *runtimetest.Process) {
+		p.Start(t)
+		for _, kind := range kinds[p.Language] {
+			f := p.Fail(t, fmt.Sprintf(`{"kind": %q}`, kind))
 			if f.ErrorType != "Runtime.MarshalError" || !strings.Contains(f.ErrorMessage, "not JSON") {
 				t.Errorf("%s: error %q: %q", kind, f.ErrorType, f.ErrorMessage)
 			}
@@ -241,10 +263,10 @@ exports.handler = async (event) => {
 
 func TestLargePayload(t *testing.T) {
 	t.Parallel()
-	eachInterpreter(t, echo, func(t *testing.T, p *process) {
-		p.start(t)
+	eachInterpreter(t, echo, func(t *testing.T, p *runtimetest.Process) {
+		p.Start(t)
 		text := strings.Repeat("0123456789abcdef", 6<<16) // 6 MiB
-		a := p.succeed(t, `{"n": 1, "text": "`+text+`", "more": "ü€😀"}`)
+		a := p.Succeed(t, `{"n": 1, "text": "`+text+`", "more": "ü€😀"}`)
 		var result struct {
 			Result struct{ Text, More string } `json:"result"`
 		}
@@ -263,14 +285,14 @@ func TestFunctionThatEndsTheProcess(t *testing.T) {
 		"python": "import sys\ndef handler(event):\n    sys.exit(3)\n",
 		"nodejs": "exports.handler = async () => { setTimeout(() => { throw new Error('late'); }, 1); await new Promise(() => {}); };\n",
 	}
-	eachInterpreter(t, sources, func(t *testing.T, p *process) {
-		p.start(t)
-		f := p.fail(t, `{}`)
-		want := map[string]string{"python": "Runtime.ExitError", "nodejs": "Runtime.UncaughtException"}[p.language]
+	eachInterpreter(t, sources, func(t *testing.T, p *runtimetest.Process) {
+		p.Start(t)
+		f := p.Fail(t, `{}`)
+		want := map[string]string{"python": "Runtime.ExitError", "nodejs": "Runtime.UncaughtException"}[p.Language]
 		if f.ErrorType != want {
 			t.Errorf("error %q: %q, want %s", f.ErrorType, f.ErrorMessage, want)
 		}
-		if code := p.exit(t); code == 0 {
+		if code := p.Exit(t); code == 0 {
 			t.Error("exit code 0")
 		}
 	})
@@ -297,19 +319,19 @@ func (c *chunks) Read(b []byte) (int, error) {
 // has to survive, and at last for good, which ends the process.
 func TestConnectionUse(t *testing.T) {
 	t.Parallel()
-	eachInterpreter(t, echo, func(t *testing.T, p *process) {
+	eachInterpreter(t, echo, func(t *testing.T, p *runtimetest.Process) {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
-		p.start(t, "AWS_LAMBDA_RUNTIME_API="+listener.Addr().String())
+		p.Start(t, "AWS_LAMBDA_RUNTIME_API="+listener.Addr().String())
 		for connection := range 2 {
 			raw, err := listener.Accept()
 			if err != nil {
 				t.Fatal(err)
 			}
 			conn := &chunks{Conn: raw}
-			if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+			if err := conn.SetDeadline(time.Now().Add(runtimetest.Patience)); err != nil {
 				t.Fatal(err)
 			}
 			reader := bufio.NewReaderSize(conn, 1<<16)
@@ -336,7 +358,7 @@ func TestConnectionUse(t *testing.T) {
 				t.Errorf("%d messages began with a read of their own, want 3", posts)
 			}
 		}
-		if code := p.exit(t); code == 0 {
+		if code := p.Exit(t); code == 0 {
 			t.Error("exit code 0 after the host went away")
 		}
 	})
@@ -365,7 +387,7 @@ func serveOnce(t *testing.T, conn io.Writer, reader *bufio.Reader, id string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := apiPrefix + "invocation/" + id + "/response"; request.URL.Path != want {
+	if want := runtimetest.APIPrefix + "invocation/" + id + "/response"; request.URL.Path != want {
 		t.Fatalf("answer sent to %s: %s, want %s", request.URL.Path, body, want)
 	}
 	if _, err := io.WriteString(conn, "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"); err != nil {

@@ -1,4 +1,7 @@
-package runtimes
+// Package runtimetest runs packaged functions in a bare Lambda Runtime API host:
+// what the local platform does, without its routing, limits and accounting. It
+// is for tests of the function side and of benchmarks.
+package runtimetest
 
 import (
 	"bytes"
@@ -17,20 +20,26 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/sebs-suite/sebs/runtimes"
 )
 
-// patience bounds every wait of these tests; nothing should come near it.
-const patience = 30 * time.Second
+// Patience bounds every wait of a test; nothing should come near it.
+const Patience = 60 * time.Second
 
-// interpreter is a program of this machine that runs a language.
-type interpreter struct {
-	language string
-	path     string
-	name     string // "python 3.11", "nodejs 20"
+// Interpreter is a program of this machine that runs a language.
+type Interpreter struct {
+	Language string
+	Path     string
+	Version  string // "3.11", "20"
 }
 
-// interpreters finds one interpreter per supported version of each language.
-func interpreters(t *testing.T) []interpreter {
+// String is language and version.
+func (i Interpreter) String() string { return i.Language + " " + i.Version }
+
+// Interpreters finds one interpreter per supported version of each language,
+// the default one of a language first.
+func Interpreters(t *testing.T) []Interpreter {
 	t.Helper()
 	candidates := map[string][]string{
 		"python": {"python3", "python3.9", "python3.10", "python3.11", "python3.12", "python3.13"},
@@ -40,7 +49,7 @@ func interpreters(t *testing.T) []interpreter {
 		"python": {"-c", "import sys; print('%d.%d' % sys.version_info[:2])"},
 		"nodejs": {"-p", "process.versions.node.split('.')[0]"},
 	}
-	var found []interpreter
+	var found []Interpreter
 	for _, language := range []string{"nodejs", "python"} {
 		for _, program := range candidates[language] {
 			path, err := exec.LookPath(program)
@@ -52,59 +61,43 @@ func interpreters(t *testing.T) []interpreter {
 			if err != nil {
 				continue
 			}
-			name := language + " " + strings.TrimSpace(string(out))
-			if !slices.ContainsFunc(found, func(i interpreter) bool { return i.name == name }) {
-				found = append(found, interpreter{language: language, path: path, name: name})
+			i := Interpreter{Language: language, Path: path, Version: strings.TrimSpace(string(out))}
+			if !slices.ContainsFunc(found, func(other Interpreter) bool { return other.String() == i.String() }) {
+				found = append(found, i)
 			}
 		}
 	}
 	return found
 }
 
-// eachInterpreter runs a test in every language and version found. sources
-// holds the function's source per language.
-func eachInterpreter(t *testing.T, sources map[string]string, test func(t *testing.T, p *process)) {
-	t.Helper()
-	all := interpreters(t)
-	for _, language := range []string{"nodejs", "python"} {
-		if !slices.ContainsFunc(all, func(i interpreter) bool { return i.language == language }) {
-			t.Run(language, func(t *testing.T) { t.Skipf("needs an interpreter of %s on PATH", language) })
-		}
-	}
-	for _, i := range all {
-		t.Run(i.name, func(t *testing.T) {
-			t.Parallel()
-			test(t, newProcess(t, i, sources[i.language]))
-		})
-	}
-}
-
-// delivery is what a process sent to the Runtime API.
-type delivery struct {
-	path   string
-	header http.Header
-	body   []byte
+// Delivery is what a process sent to the Runtime API.
+type Delivery struct {
+	// Path is relative to the Runtime API's root: "invocation/<id>/response".
+	Path   string
+	Header http.Header
+	Body   []byte
 }
 
 // host is a Runtime API for one process.
 type host struct {
 	server *httptest.Server
 	work   chan []byte // payloads to hand out
-	sent   chan delivery
+	sent   chan Delivery
 	closed chan struct{}
 
 	mu   sync.Mutex
 	next int
 }
 
-const apiPrefix = "/2018-06-01/runtime/"
+// APIPrefix begins every path of the Runtime API.
+const APIPrefix = "/2018-06-01/runtime/"
 
 func newHost(t *testing.T) *host {
 	t.Helper()
-	h := &host{work: make(chan []byte), sent: make(chan delivery, 16), closed: make(chan struct{})}
+	h := &host{work: make(chan []byte), sent: make(chan Delivery, 16), closed: make(chan struct{})}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET "+apiPrefix+"invocation/next", h.serveNext)
-	mux.HandleFunc("POST "+apiPrefix, h.serveDelivery)
+	mux.HandleFunc("GET "+APIPrefix+"invocation/next", h.serveNext)
+	mux.HandleFunc("POST "+APIPrefix, h.serveDelivery)
 	h.server = httptest.NewServer(mux)
 	t.Cleanup(func() {
 		close(h.closed)
@@ -122,7 +115,7 @@ func (h *host) serveNext(w http.ResponseWriter, r *http.Request) {
 		h.mu.Unlock()
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Lambda-Runtime-Aws-Request-Id", id)
-		w.Header().Set("Lambda-Runtime-Deadline-Ms", strconv.FormatInt(time.Now().Add(patience).UnixMilli(), 10))
+		w.Header().Set("Lambda-Runtime-Deadline-Ms", strconv.FormatInt(time.Now().Add(Patience).UnixMilli(), 10))
 		w.Header().Set("Lambda-Runtime-Trace-Id", "trace-"+id)
 		_, _ = w.Write(payload)
 	case <-h.closed:
@@ -137,15 +130,20 @@ func (h *host) serveDelivery(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.WriteHeader(http.StatusAccepted)
-	h.sent <- delivery{path: strings.TrimPrefix(r.URL.Path, apiPrefix), header: r.Header, body: body}
+	h.sent <- Delivery{Path: strings.TrimPrefix(r.URL.Path, APIPrefix), Header: r.Header, Body: body}
 }
 
-// process is a bootstrap running a function.
-type process struct {
-	interpreter
+// Process is a bootstrap running a function.
+type Process struct {
+	Interpreter
+	// Root is the directory of the code package. It may be added to before
+	// Start.
+	Root string
+	// Output is all that the process printed so far.
+	Output fmt.Stringer
+
 	host   *host
 	cmd    *exec.Cmd
-	output *output
 	exited chan error
 }
 
@@ -167,46 +165,37 @@ func (o *output) String() string {
 	return o.b.String()
 }
 
-// pack lays a function out as a builder does and returns the task root.
-func pack(t *testing.T, c *Catalog, language, source string) string {
+// New lays out a code package for platform local as a builder does, with
+// sources (content by name) as the benchmark's own files, and prepares a process
+// for it. Start starts it.
+func New(t *testing.T, i Interpreter, sources map[string]string) *Process {
 	t.Helper()
-	layout, err := c.Layout("local", language)
+	c, err := runtimes.Load()
 	if err != nil {
 		t.Fatal(err)
 	}
-	root := t.TempDir()
-	if err := c.Write(layout.Files, root); err != nil {
-		t.Fatal(err)
-	}
-	name := map[string]string{"python": "function.py", "nodejs": "function.js"}[language]
-	if err := os.WriteFile(filepath.Join(root, layout.SourceDir, name), []byte(source), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return root
-}
-
-// newProcess packs the source; start starts it.
-func newProcess(t *testing.T, i interpreter, source string) *process {
-	t.Helper()
-	c, err := Load()
+	bootstrap, err := c.Bootstrap(i.Language)
 	if err != nil {
 		t.Fatal(err)
 	}
-	bootstrap, err := c.Bootstrap(i.language)
+	layout, err := c.Layout("local", i.Language)
 	if err != nil {
 		t.Fatal(err)
 	}
-	layout, err := c.Layout("local", i.language)
-	if err != nil {
+	dir, root := t.TempDir(), t.TempDir()
+	if err := errors.Join(c.Write(bootstrap.Files, dir), c.Write(layout.Files, root)); err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
-	if err := c.Write(bootstrap.Files, dir); err != nil {
-		t.Fatal(err)
+	for name, content := range sources {
+		target := filepath.Join(root, layout.SourceDir, filepath.FromSlash(name))
+		err := errors.Join(os.MkdirAll(filepath.Dir(target), 0o700), os.WriteFile(target, []byte(content), 0o600))
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 	h := newHost(t)
 	out := &output{}
-	cmd := exec.CommandContext(t.Context(), i.path, filepath.Join(dir, bootstrap.Entry)) //nolint:gosec // found on PATH
+	cmd := exec.CommandContext(t.Context(), i.Path, filepath.Join(dir, bootstrap.Entry)) //nolint:gosec // found on PATH
 	cmd.Env = []string{
 		"PATH=" + os.Getenv("PATH"),
 		"HOME=" + os.Getenv("HOME"),
@@ -214,13 +203,15 @@ func newProcess(t *testing.T, i interpreter, source string) *process {
 		"PYTHONDONTWRITEBYTECODE=1",
 		"AWS_LAMBDA_RUNTIME_API=" + strings.TrimPrefix(h.server.URL, "http://"),
 		"_HANDLER=" + layout.Handler,
-		"LAMBDA_TASK_ROOT=" + pack(t, c, i.language, source),
+		"LAMBDA_TASK_ROOT=" + root,
 	}
 	cmd.Stdout, cmd.Stderr = out, out
-	return &process{interpreter: i, host: h, cmd: cmd, output: out, exited: make(chan error, 1)}
+	return &Process{Interpreter: i, Root: root, Output: out, host: h, cmd: cmd, exited: make(chan error, 1)}
 }
 
-func (p *process) start(t *testing.T, env ...string) {
+// Start starts the process with variables ("NAME=value") beyond the usual ones.
+// It is killed when the test ends.
+func (p *Process) Start(t *testing.T, env ...string) {
 	t.Helper()
 	p.cmd.Env = append(p.cmd.Env, env...)
 	if err := p.cmd.Start(); err != nil {
@@ -237,8 +228,8 @@ func (p *process) start(t *testing.T, env ...string) {
 	})
 }
 
-// await returns the next delivery.
-func (p *process) await(t *testing.T) delivery {
+// Await returns the next Delivery.
+func (p *Process) Await(t *testing.T) Delivery {
 	t.Helper()
 	select {
 	case d := <-p.host.sent:
@@ -251,28 +242,28 @@ func (p *process) await(t *testing.T) delivery {
 			return d
 		default:
 		}
-		t.Fatalf("the process ended (%v) without an answer; it printed:\n%s", err, p.output)
-	case <-time.After(patience):
-		t.Fatalf("no answer within %v; the process printed:\n%s", patience, p.output)
+		t.Fatalf("the process ended (%v) without an answer; it printed:\n%s", err, p.Output)
+	case <-time.After(Patience):
+		t.Fatalf("no answer within %v; the process printed:\n%s", Patience, p.Output)
 	}
 	panic("unreachable")
 }
 
-// invoke hands out a payload and returns the answer to it.
-func (p *process) invoke(t *testing.T, payload string) delivery {
+// Invoke hands out a payload and returns the answer to it.
+func (p *Process) Invoke(t *testing.T, payload string) Delivery {
 	t.Helper()
 	select {
 	case p.host.work <- []byte(payload):
 	case err := <-p.exited:
-		t.Fatalf("the process ended (%v); it printed:\n%s", err, p.output)
-	case <-time.After(patience):
-		t.Fatalf("the process asked for no work within %v; it printed:\n%s", patience, p.output)
+		t.Fatalf("the process ended (%v); it printed:\n%s", err, p.Output)
+	case <-time.After(Patience):
+		t.Fatalf("the process asked for no work within %v; it printed:\n%s", Patience, p.Output)
 	}
-	return p.await(t)
+	return p.Await(t)
 }
 
-// answer is the shape of section "Results" of the design.
-type answer struct {
+// Answer is what a wrapper answers, the one shape of the suite.
+type Answer struct {
 	Begin        string          `json:"begin"`
 	End          string          `json:"end"`
 	ResultsTime  *float64        `json:"results_time"`
@@ -283,61 +274,62 @@ type answer struct {
 	Result       json.RawMessage `json:"result"`
 }
 
-// succeed invokes and decodes a response; fields beyond the shape fail.
-func (p *process) succeed(t *testing.T, payload string) answer {
+// Succeed invokes and decodes a response; fields beyond the shape fail.
+func (p *Process) Succeed(t *testing.T, payload string) Answer {
 	t.Helper()
-	d := p.invoke(t, payload)
-	if !strings.HasSuffix(d.path, "/response") {
-		t.Fatalf("%s: %.2000s", d.path, d.body)
+	d := p.Invoke(t, payload)
+	if !strings.HasSuffix(d.Path, "/response") {
+		t.Fatalf("%s: %.2000s", d.Path, d.Body)
 	}
-	var a answer
-	decoder := json.NewDecoder(bytes.NewReader(d.body))
+	var a Answer
+	decoder := json.NewDecoder(bytes.NewReader(d.Body))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&a); err != nil {
-		t.Fatalf("decode %.500s: %v", d.body, err)
+		t.Fatalf("decode %.500s: %v", d.Body, err)
 	}
-	if want := "invocation/" + a.RequestID + "/response"; d.path != want {
-		t.Errorf("sent to %s, want %s", d.path, want)
+	if want := "invocation/" + a.RequestID + "/response"; d.Path != want {
+		t.Errorf("sent to %s, want %s", d.Path, want)
 	}
 	return a
 }
 
-// failure is the body of an error.
-type failure struct {
+// Failure is the body of an error.
+type Failure struct {
 	ErrorType    string   `json:"errorType"`
 	ErrorMessage string   `json:"errorMessage"`
 	StackTrace   []string `json:"stackTrace"`
 	RequestID    string   `json:"requestId"`
 }
 
-func decodeFailure(t *testing.T, d delivery) failure {
+// DecodeFailure reads the body of an error and compares it with the header.
+func DecodeFailure(t *testing.T, d Delivery) Failure {
 	t.Helper()
-	var f failure
-	if err := json.Unmarshal(d.body, &f); err != nil {
-		t.Fatalf("%s: decode %.500s: %v", d.path, d.body, err)
+	var f Failure
+	if err := json.Unmarshal(d.Body, &f); err != nil {
+		t.Fatalf("%s: decode %.500s: %v", d.Path, d.Body, err)
 	}
-	if got := d.header.Get("Lambda-Runtime-Function-Error-Type"); got != f.ErrorType {
+	if got := d.Header.Get("Lambda-Runtime-Function-Error-Type"); got != f.ErrorType {
 		t.Errorf("header names error type %q, body %q", got, f.ErrorType)
 	}
 	return f
 }
 
-// fail invokes and decodes an error.
-func (p *process) fail(t *testing.T, payload string) failure {
+// Fail invokes and decodes an error.
+func (p *Process) Fail(t *testing.T, payload string) Failure {
 	t.Helper()
-	d := p.invoke(t, payload)
-	if !strings.HasSuffix(d.path, "/error") {
-		t.Fatalf("%s: %.2000s, want an error", d.path, d.body)
+	d := p.Invoke(t, payload)
+	if !strings.HasSuffix(d.Path, "/error") {
+		t.Fatalf("%s: %.2000s, want an error", d.Path, d.Body)
 	}
-	f := decodeFailure(t, d)
-	if want := "invocation/" + f.RequestID + "/error"; d.path != want {
-		t.Errorf("sent to %s, want %s", d.path, want)
+	f := DecodeFailure(t, d)
+	if want := "invocation/" + f.RequestID + "/error"; d.Path != want {
+		t.Errorf("sent to %s, want %s", d.Path, want)
 	}
 	return f
 }
 
-// exit waits for the end of the process and returns its exit code.
-func (p *process) exit(t *testing.T) int {
+// Exit waits for the end of the process and returns its exit code.
+func (p *Process) Exit(t *testing.T) int {
 	t.Helper()
 	select {
 	case err := <-p.exited:
@@ -350,8 +342,8 @@ func (p *process) exit(t *testing.T) int {
 			t.Fatal(err)
 		}
 		return 0
-	case <-time.After(patience):
-		t.Fatalf("the process is still running after %v; it printed:\n%s", patience, p.output)
+	case <-time.After(Patience):
+		t.Fatalf("the process is still running after %v; it printed:\n%s", Patience, p.Output)
 	}
 	panic("unreachable")
 }
