@@ -1342,6 +1342,116 @@ func (x *SetStorageTriggerRequest) GetTrigger() *StorageTrigger {
 	return nil
 }
 
+// Names an object that was created.
+type NotifyObjectCreatedRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The bucket's real name.
+	Bucket string `protobuf:"bytes,1,opt,name=bucket,proto3" json:"bucket,omitempty"`
+	// The object's key.
+	Key string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// The object's size in bytes.
+	SizeBytes     int64 `protobuf:"varint,3,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NotifyObjectCreatedRequest) Reset() {
+	*x = NotifyObjectCreatedRequest{}
+	mi := &file_sebs_local_v1_local_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NotifyObjectCreatedRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NotifyObjectCreatedRequest) ProtoMessage() {}
+
+func (x *NotifyObjectCreatedRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sebs_local_v1_local_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NotifyObjectCreatedRequest.ProtoReflect.Descriptor instead.
+func (*NotifyObjectCreatedRequest) Descriptor() ([]byte, []int) {
+	return file_sebs_local_v1_local_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *NotifyObjectCreatedRequest) GetBucket() string {
+	if x != nil {
+		return x.Bucket
+	}
+	return ""
+}
+
+func (x *NotifyObjectCreatedRequest) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *NotifyObjectCreatedRequest) GetSizeBytes() int64 {
+	if x != nil {
+		return x.SizeBytes
+	}
+	return 0
+}
+
+// What the object set off.
+type NotifyObjectCreatedResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The request ids of the invocations that were queued.
+	RequestIds    []string `protobuf:"bytes,1,rep,name=request_ids,json=requestIds,proto3" json:"request_ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NotifyObjectCreatedResponse) Reset() {
+	*x = NotifyObjectCreatedResponse{}
+	mi := &file_sebs_local_v1_local_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NotifyObjectCreatedResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NotifyObjectCreatedResponse) ProtoMessage() {}
+
+func (x *NotifyObjectCreatedResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sebs_local_v1_local_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NotifyObjectCreatedResponse.ProtoReflect.Descriptor instead.
+func (*NotifyObjectCreatedResponse) Descriptor() ([]byte, []int) {
+	return file_sebs_local_v1_local_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *NotifyObjectCreatedResponse) GetRequestIds() []string {
+	if x != nil {
+		return x.RequestIds
+	}
+	return nil
+}
+
 // The record of one invocation, what a REPORT line tells.
 type LocalInvocation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1361,7 +1471,7 @@ type LocalInvocation struct {
 	BilledMs int64 `protobuf:"varint,7,opt,name=billed_ms,json=billedMs,proto3" json:"billed_ms,omitempty"`
 	// The memory limit in MB.
 	MemoryMb int32 `protobuf:"varint,8,opt,name=memory_mb,json=memoryMb,proto3" json:"memory_mb,omitempty"`
-	// The most memory used, in MB; absent when unknown.
+	// The most memory used by the sandbox so far, in MB; absent when unknown.
 	MaxMemoryUsedMb *float64 `protobuf:"fixed64,9,opt,name=max_memory_used_mb,json=maxMemoryUsedMb,proto3,oneof" json:"max_memory_used_mb,omitempty"`
 	// Whether the sandbox was new.
 	ColdStart bool `protobuf:"varint,10,opt,name=cold_start,json=coldStart,proto3" json:"cold_start,omitempty"`
@@ -1374,14 +1484,16 @@ type LocalInvocation struct {
 	// The answer of an event invocation, at most 256 KiB; empty for synchronous ones.
 	Payload []byte `protobuf:"bytes,14,opt,name=payload,proto3" json:"payload,omitempty"`
 	// The REPORT line.
-	Report        string `protobuf:"bytes,15,opt,name=report,proto3" json:"report,omitempty"`
+	Report string `protobuf:"bytes,15,opt,name=report,proto3" json:"report,omitempty"`
+	// The error's type, such as `Runtime.ExitError` or the name of the exception; empty when it did not fail.
+	ErrorType     string `protobuf:"bytes,16,opt,name=error_type,json=errorType,proto3" json:"error_type,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LocalInvocation) Reset() {
 	*x = LocalInvocation{}
-	mi := &file_sebs_local_v1_local_service_proto_msgTypes[16]
+	mi := &file_sebs_local_v1_local_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1393,7 +1505,7 @@ func (x *LocalInvocation) String() string {
 func (*LocalInvocation) ProtoMessage() {}
 
 func (x *LocalInvocation) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_local_v1_local_service_proto_msgTypes[16]
+	mi := &file_sebs_local_v1_local_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1406,7 +1518,7 @@ func (x *LocalInvocation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LocalInvocation.ProtoReflect.Descriptor instead.
 func (*LocalInvocation) Descriptor() ([]byte, []int) {
-	return file_sebs_local_v1_local_service_proto_rawDescGZIP(), []int{16}
+	return file_sebs_local_v1_local_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *LocalInvocation) GetRequestId() string {
@@ -1514,6 +1626,13 @@ func (x *LocalInvocation) GetReport() string {
 	return ""
 }
 
+func (x *LocalInvocation) GetErrorType() string {
+	if x != nil {
+		return x.ErrorType
+	}
+	return ""
+}
+
 // Asks for invocation records.
 type ListLocalInvocationsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1535,7 +1654,7 @@ type ListLocalInvocationsRequest struct {
 
 func (x *ListLocalInvocationsRequest) Reset() {
 	*x = ListLocalInvocationsRequest{}
-	mi := &file_sebs_local_v1_local_service_proto_msgTypes[17]
+	mi := &file_sebs_local_v1_local_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1547,7 +1666,7 @@ func (x *ListLocalInvocationsRequest) String() string {
 func (*ListLocalInvocationsRequest) ProtoMessage() {}
 
 func (x *ListLocalInvocationsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_local_v1_local_service_proto_msgTypes[17]
+	mi := &file_sebs_local_v1_local_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1560,7 +1679,7 @@ func (x *ListLocalInvocationsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLocalInvocationsRequest.ProtoReflect.Descriptor instead.
 func (*ListLocalInvocationsRequest) Descriptor() ([]byte, []int) {
-	return file_sebs_local_v1_local_service_proto_rawDescGZIP(), []int{17}
+	return file_sebs_local_v1_local_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListLocalInvocationsRequest) GetFunctionId() string {
@@ -1618,7 +1737,7 @@ type ListLocalInvocationsResponse struct {
 
 func (x *ListLocalInvocationsResponse) Reset() {
 	*x = ListLocalInvocationsResponse{}
-	mi := &file_sebs_local_v1_local_service_proto_msgTypes[18]
+	mi := &file_sebs_local_v1_local_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1630,7 +1749,7 @@ func (x *ListLocalInvocationsResponse) String() string {
 func (*ListLocalInvocationsResponse) ProtoMessage() {}
 
 func (x *ListLocalInvocationsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_local_v1_local_service_proto_msgTypes[18]
+	mi := &file_sebs_local_v1_local_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1643,7 +1762,7 @@ func (x *ListLocalInvocationsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLocalInvocationsResponse.ProtoReflect.Descriptor instead.
 func (*ListLocalInvocationsResponse) Descriptor() ([]byte, []int) {
-	return file_sebs_local_v1_local_service_proto_rawDescGZIP(), []int{18}
+	return file_sebs_local_v1_local_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListLocalInvocationsResponse) GetInvocations() []*LocalInvocation {
@@ -1681,7 +1800,7 @@ type ListLocalLogsRequest struct {
 
 func (x *ListLocalLogsRequest) Reset() {
 	*x = ListLocalLogsRequest{}
-	mi := &file_sebs_local_v1_local_service_proto_msgTypes[19]
+	mi := &file_sebs_local_v1_local_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1693,7 +1812,7 @@ func (x *ListLocalLogsRequest) String() string {
 func (*ListLocalLogsRequest) ProtoMessage() {}
 
 func (x *ListLocalLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_local_v1_local_service_proto_msgTypes[19]
+	mi := &file_sebs_local_v1_local_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1706,7 +1825,7 @@ func (x *ListLocalLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLocalLogsRequest.ProtoReflect.Descriptor instead.
 func (*ListLocalLogsRequest) Descriptor() ([]byte, []int) {
-	return file_sebs_local_v1_local_service_proto_rawDescGZIP(), []int{19}
+	return file_sebs_local_v1_local_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListLocalLogsRequest) GetFunctionId() string {
@@ -1764,7 +1883,7 @@ type ListLocalLogsResponse struct {
 
 func (x *ListLocalLogsResponse) Reset() {
 	*x = ListLocalLogsResponse{}
-	mi := &file_sebs_local_v1_local_service_proto_msgTypes[20]
+	mi := &file_sebs_local_v1_local_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1776,7 +1895,7 @@ func (x *ListLocalLogsResponse) String() string {
 func (*ListLocalLogsResponse) ProtoMessage() {}
 
 func (x *ListLocalLogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_local_v1_local_service_proto_msgTypes[20]
+	mi := &file_sebs_local_v1_local_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1789,7 +1908,7 @@ func (x *ListLocalLogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLocalLogsResponse.ProtoReflect.Descriptor instead.
 func (*ListLocalLogsResponse) Descriptor() ([]byte, []int) {
-	return file_sebs_local_v1_local_service_proto_rawDescGZIP(), []int{20}
+	return file_sebs_local_v1_local_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListLocalLogsResponse) GetLines() []*LocalLogLine {
@@ -1821,7 +1940,7 @@ type LocalLogLine struct {
 
 func (x *LocalLogLine) Reset() {
 	*x = LocalLogLine{}
-	mi := &file_sebs_local_v1_local_service_proto_msgTypes[21]
+	mi := &file_sebs_local_v1_local_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1833,7 +1952,7 @@ func (x *LocalLogLine) String() string {
 func (*LocalLogLine) ProtoMessage() {}
 
 func (x *LocalLogLine) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_local_v1_local_service_proto_msgTypes[21]
+	mi := &file_sebs_local_v1_local_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1846,7 +1965,7 @@ func (x *LocalLogLine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LocalLogLine.ProtoReflect.Descriptor instead.
 func (*LocalLogLine) Descriptor() ([]byte, []int) {
-	return file_sebs_local_v1_local_service_proto_rawDescGZIP(), []int{21}
+	return file_sebs_local_v1_local_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *LocalLogLine) GetTime() *timestamppb.Timestamp {
@@ -1881,7 +2000,7 @@ type ListSandboxesRequest struct {
 
 func (x *ListSandboxesRequest) Reset() {
 	*x = ListSandboxesRequest{}
-	mi := &file_sebs_local_v1_local_service_proto_msgTypes[22]
+	mi := &file_sebs_local_v1_local_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1893,7 +2012,7 @@ func (x *ListSandboxesRequest) String() string {
 func (*ListSandboxesRequest) ProtoMessage() {}
 
 func (x *ListSandboxesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_local_v1_local_service_proto_msgTypes[22]
+	mi := &file_sebs_local_v1_local_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1906,7 +2025,7 @@ func (x *ListSandboxesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSandboxesRequest.ProtoReflect.Descriptor instead.
 func (*ListSandboxesRequest) Descriptor() ([]byte, []int) {
-	return file_sebs_local_v1_local_service_proto_rawDescGZIP(), []int{22}
+	return file_sebs_local_v1_local_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListSandboxesRequest) GetFunctionId() string {
@@ -1927,7 +2046,7 @@ type ListSandboxesResponse struct {
 
 func (x *ListSandboxesResponse) Reset() {
 	*x = ListSandboxesResponse{}
-	mi := &file_sebs_local_v1_local_service_proto_msgTypes[23]
+	mi := &file_sebs_local_v1_local_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1939,7 +2058,7 @@ func (x *ListSandboxesResponse) String() string {
 func (*ListSandboxesResponse) ProtoMessage() {}
 
 func (x *ListSandboxesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_local_v1_local_service_proto_msgTypes[23]
+	mi := &file_sebs_local_v1_local_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1952,7 +2071,7 @@ func (x *ListSandboxesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSandboxesResponse.ProtoReflect.Descriptor instead.
 func (*ListSandboxesResponse) Descriptor() ([]byte, []int) {
-	return file_sebs_local_v1_local_service_proto_rawDescGZIP(), []int{23}
+	return file_sebs_local_v1_local_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListSandboxesResponse) GetSandboxes() []*Sandbox {
@@ -1987,7 +2106,7 @@ type Sandbox struct {
 
 func (x *Sandbox) Reset() {
 	*x = Sandbox{}
-	mi := &file_sebs_local_v1_local_service_proto_msgTypes[24]
+	mi := &file_sebs_local_v1_local_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1999,7 +2118,7 @@ func (x *Sandbox) String() string {
 func (*Sandbox) ProtoMessage() {}
 
 func (x *Sandbox) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_local_v1_local_service_proto_msgTypes[24]
+	mi := &file_sebs_local_v1_local_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2012,7 +2131,7 @@ func (x *Sandbox) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sandbox.ProtoReflect.Descriptor instead.
 func (*Sandbox) Descriptor() ([]byte, []int) {
-	return file_sebs_local_v1_local_service_proto_rawDescGZIP(), []int{24}
+	return file_sebs_local_v1_local_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Sandbox) GetSandboxId() string {
@@ -2084,7 +2203,7 @@ type WarmFunctionRequest struct {
 
 func (x *WarmFunctionRequest) Reset() {
 	*x = WarmFunctionRequest{}
-	mi := &file_sebs_local_v1_local_service_proto_msgTypes[25]
+	mi := &file_sebs_local_v1_local_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2096,7 +2215,7 @@ func (x *WarmFunctionRequest) String() string {
 func (*WarmFunctionRequest) ProtoMessage() {}
 
 func (x *WarmFunctionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_local_v1_local_service_proto_msgTypes[25]
+	mi := &file_sebs_local_v1_local_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2109,7 +2228,7 @@ func (x *WarmFunctionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WarmFunctionRequest.ProtoReflect.Descriptor instead.
 func (*WarmFunctionRequest) Descriptor() ([]byte, []int) {
-	return file_sebs_local_v1_local_service_proto_rawDescGZIP(), []int{25}
+	return file_sebs_local_v1_local_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *WarmFunctionRequest) GetFunctionId() string {
@@ -2137,7 +2256,7 @@ type WarmFunctionResponse struct {
 
 func (x *WarmFunctionResponse) Reset() {
 	*x = WarmFunctionResponse{}
-	mi := &file_sebs_local_v1_local_service_proto_msgTypes[26]
+	mi := &file_sebs_local_v1_local_service_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2149,7 +2268,7 @@ func (x *WarmFunctionResponse) String() string {
 func (*WarmFunctionResponse) ProtoMessage() {}
 
 func (x *WarmFunctionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_local_v1_local_service_proto_msgTypes[26]
+	mi := &file_sebs_local_v1_local_service_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2162,7 +2281,7 @@ func (x *WarmFunctionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WarmFunctionResponse.ProtoReflect.Descriptor instead.
 func (*WarmFunctionResponse) Descriptor() ([]byte, []int) {
-	return file_sebs_local_v1_local_service_proto_rawDescGZIP(), []int{26}
+	return file_sebs_local_v1_local_service_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *WarmFunctionResponse) GetSandboxes() []*Sandbox {
@@ -2185,7 +2304,7 @@ type StartMemoryMeasurementRequest struct {
 
 func (x *StartMemoryMeasurementRequest) Reset() {
 	*x = StartMemoryMeasurementRequest{}
-	mi := &file_sebs_local_v1_local_service_proto_msgTypes[27]
+	mi := &file_sebs_local_v1_local_service_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2197,7 +2316,7 @@ func (x *StartMemoryMeasurementRequest) String() string {
 func (*StartMemoryMeasurementRequest) ProtoMessage() {}
 
 func (x *StartMemoryMeasurementRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_local_v1_local_service_proto_msgTypes[27]
+	mi := &file_sebs_local_v1_local_service_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2210,7 +2329,7 @@ func (x *StartMemoryMeasurementRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartMemoryMeasurementRequest.ProtoReflect.Descriptor instead.
 func (*StartMemoryMeasurementRequest) Descriptor() ([]byte, []int) {
-	return file_sebs_local_v1_local_service_proto_rawDescGZIP(), []int{27}
+	return file_sebs_local_v1_local_service_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *StartMemoryMeasurementRequest) GetFunctionIds() []string {
@@ -2238,7 +2357,7 @@ type StopMemoryMeasurementRequest struct {
 
 func (x *StopMemoryMeasurementRequest) Reset() {
 	*x = StopMemoryMeasurementRequest{}
-	mi := &file_sebs_local_v1_local_service_proto_msgTypes[28]
+	mi := &file_sebs_local_v1_local_service_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2250,7 +2369,7 @@ func (x *StopMemoryMeasurementRequest) String() string {
 func (*StopMemoryMeasurementRequest) ProtoMessage() {}
 
 func (x *StopMemoryMeasurementRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_local_v1_local_service_proto_msgTypes[28]
+	mi := &file_sebs_local_v1_local_service_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2263,7 +2382,7 @@ func (x *StopMemoryMeasurementRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopMemoryMeasurementRequest.ProtoReflect.Descriptor instead.
 func (*StopMemoryMeasurementRequest) Descriptor() ([]byte, []int) {
-	return file_sebs_local_v1_local_service_proto_rawDescGZIP(), []int{28}
+	return file_sebs_local_v1_local_service_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *StopMemoryMeasurementRequest) GetName() string {
@@ -2290,7 +2409,7 @@ type MemoryMeasurement struct {
 
 func (x *MemoryMeasurement) Reset() {
 	*x = MemoryMeasurement{}
-	mi := &file_sebs_local_v1_local_service_proto_msgTypes[29]
+	mi := &file_sebs_local_v1_local_service_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2302,7 +2421,7 @@ func (x *MemoryMeasurement) String() string {
 func (*MemoryMeasurement) ProtoMessage() {}
 
 func (x *MemoryMeasurement) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_local_v1_local_service_proto_msgTypes[29]
+	mi := &file_sebs_local_v1_local_service_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2315,7 +2434,7 @@ func (x *MemoryMeasurement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemoryMeasurement.ProtoReflect.Descriptor instead.
 func (*MemoryMeasurement) Descriptor() ([]byte, []int) {
-	return file_sebs_local_v1_local_service_proto_rawDescGZIP(), []int{29}
+	return file_sebs_local_v1_local_service_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *MemoryMeasurement) GetName() string {
@@ -2361,7 +2480,7 @@ type MemoryProfile struct {
 
 func (x *MemoryProfile) Reset() {
 	*x = MemoryProfile{}
-	mi := &file_sebs_local_v1_local_service_proto_msgTypes[30]
+	mi := &file_sebs_local_v1_local_service_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2373,7 +2492,7 @@ func (x *MemoryProfile) String() string {
 func (*MemoryProfile) ProtoMessage() {}
 
 func (x *MemoryProfile) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_local_v1_local_service_proto_msgTypes[30]
+	mi := &file_sebs_local_v1_local_service_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2386,7 +2505,7 @@ func (x *MemoryProfile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemoryProfile.ProtoReflect.Descriptor instead.
 func (*MemoryProfile) Descriptor() ([]byte, []int) {
-	return file_sebs_local_v1_local_service_proto_rawDescGZIP(), []int{30}
+	return file_sebs_local_v1_local_service_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *MemoryProfile) GetSandboxId() string {
@@ -2421,7 +2540,7 @@ type RemoveOrphansRequest struct {
 
 func (x *RemoveOrphansRequest) Reset() {
 	*x = RemoveOrphansRequest{}
-	mi := &file_sebs_local_v1_local_service_proto_msgTypes[31]
+	mi := &file_sebs_local_v1_local_service_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2433,7 +2552,7 @@ func (x *RemoveOrphansRequest) String() string {
 func (*RemoveOrphansRequest) ProtoMessage() {}
 
 func (x *RemoveOrphansRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_local_v1_local_service_proto_msgTypes[31]
+	mi := &file_sebs_local_v1_local_service_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2446,7 +2565,7 @@ func (x *RemoveOrphansRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveOrphansRequest.ProtoReflect.Descriptor instead.
 func (*RemoveOrphansRequest) Descriptor() ([]byte, []int) {
-	return file_sebs_local_v1_local_service_proto_rawDescGZIP(), []int{31}
+	return file_sebs_local_v1_local_service_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RemoveOrphansRequest) GetDryRun() bool {
@@ -2467,7 +2586,7 @@ type RemoveOrphansResponse struct {
 
 func (x *RemoveOrphansResponse) Reset() {
 	*x = RemoveOrphansResponse{}
-	mi := &file_sebs_local_v1_local_service_proto_msgTypes[32]
+	mi := &file_sebs_local_v1_local_service_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2479,7 +2598,7 @@ func (x *RemoveOrphansResponse) String() string {
 func (*RemoveOrphansResponse) ProtoMessage() {}
 
 func (x *RemoveOrphansResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_local_v1_local_service_proto_msgTypes[32]
+	mi := &file_sebs_local_v1_local_service_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2492,7 +2611,7 @@ func (x *RemoveOrphansResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveOrphansResponse.ProtoReflect.Descriptor instead.
 func (*RemoveOrphansResponse) Descriptor() ([]byte, []int) {
-	return file_sebs_local_v1_local_service_proto_rawDescGZIP(), []int{32}
+	return file_sebs_local_v1_local_service_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RemoveOrphansResponse) GetSandboxes() []string {
@@ -2631,7 +2750,17 @@ const file_sebs_local_v1_local_service_proto_rawDesc = "" +
 	"\vfunction_id\x18\x01 \x01(\tB\n" +
 	"\xe0A\x02\xbaH\x04r\x02\x10\x01R\n" +
 	"functionId\x127\n" +
-	"\atrigger\x18\x02 \x01(\v2\x1d.sebs.local.v1.StorageTriggerR\atrigger\"\xca\x04\n" +
+	"\atrigger\x18\x02 \x01(\v2\x1d.sebs.local.v1.StorageTriggerR\atrigger\"\x86\x01\n" +
+	"\x1aNotifyObjectCreatedRequest\x12\"\n" +
+	"\x06bucket\x18\x01 \x01(\tB\n" +
+	"\xe0A\x02\xbaH\x04r\x02\x10\x01R\x06bucket\x12\x1c\n" +
+	"\x03key\x18\x02 \x01(\tB\n" +
+	"\xe0A\x02\xbaH\x04r\x02\x10\x01R\x03key\x12&\n" +
+	"\n" +
+	"size_bytes\x18\x03 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\tsizeBytes\">\n" +
+	"\x1bNotifyObjectCreatedResponse\x12\x1f\n" +
+	"\vrequest_ids\x18\x01 \x03(\tR\n" +
+	"requestIds\"\xe9\x04\n" +
 	"\x0fLocalInvocation\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x1f\n" +
@@ -2654,7 +2783,9 @@ const file_sebs_local_v1_local_service_proto_rawDesc = "" +
 	"\n" +
 	"sandbox_id\x18\r \x01(\tR\tsandboxId\x12\x18\n" +
 	"\apayload\x18\x0e \x01(\fR\apayload\x12\x16\n" +
-	"\x06report\x18\x0f \x01(\tR\x06reportB\x13\n" +
+	"\x06report\x18\x0f \x01(\tR\x06report\x12\x1d\n" +
+	"\n" +
+	"error_type\x18\x10 \x01(\tR\terrorTypeB\x13\n" +
 	"\x11_init_duration_usB\x15\n" +
 	"\x13_max_memory_used_mb\"\xa2\x02\n" +
 	"\x1bListLocalInvocationsRequest\x12+\n" +
@@ -2742,7 +2873,7 @@ const file_sebs_local_v1_local_service_proto_rawDesc = "" +
 	"\vSandboxKind\x12\x1c\n" +
 	"\x18SANDBOX_KIND_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13SANDBOX_KIND_DOCKER\x10\x01\x12\x18\n" +
-	"\x14SANDBOX_KIND_PROCESS\x10\x022\x99\x11\n" +
+	"\x14SANDBOX_KIND_PROCESS\x10\x022\xba\x12\n" +
 	"\fLocalService\x12]\n" +
 	"\aGetHost\x12\x1d.sebs.local.v1.GetHostRequest\x1a\x13.sebs.local.v1.Host\"\x1e\xfa\x80\x19\x04\b\x01\x10\x01\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/local/host\x12a\n" +
 	"\x0eDeployFunction\x12$.sebs.local.v1.DeployFunctionRequest\x1a\x1c.sebs.local.v1.LocalFunction\"\t\xfa\x80\x19\x05\b\x02\x18\xd8\x04(\x01\x12\xa2\x01\n" +
@@ -2751,7 +2882,8 @@ const file_sebs_local_v1_local_service_proto_rawDesc = "" +
 	"\x12ListLocalFunctions\x12(.sebs.local.v1.ListLocalFunctionsRequest\x1a).sebs.local.v1.ListLocalFunctionsResponse\"#\xfa\x80\x19\x04\b\x01\x10\x01\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/local/functions\x12\x8b\x01\n" +
 	"\x13DeleteLocalFunction\x12).sebs.local.v1.DeleteLocalFunctionRequest\x1a\x16.google.protobuf.Empty\"1\xfa\x80\x19\x04\b\x02\x18<\x82\xd3\xe4\x93\x02#*!/v1/local/functions/{function_id}\x12\x9b\x01\n" +
 	"\x0eInvokeFunction\x12$.sebs.local.v1.InvokeFunctionRequest\x1a%.sebs.local.v1.InvokeFunctionResponse\"<\xfa\x80\x19\x05\b\x02\x18\xa2\a\x82\xd3\xe4\x93\x02-:\x01*\"(/v1/local/functions/{function_id}:invoke\x12\xa2\x01\n" +
-	"\x11SetStorageTrigger\x12'.sebs.local.v1.SetStorageTriggerRequest\x1a\x1c.sebs.local.v1.LocalFunction\"F\xfa\x80\x19\x04\b\x02\x10\x01\x82\xd3\xe4\x93\x028:\x01*\"3/v1/local/functions/{function_id}:setStorageTrigger\x12\xae\x01\n" +
+	"\x11SetStorageTrigger\x12'.sebs.local.v1.SetStorageTriggerRequest\x1a\x1c.sebs.local.v1.LocalFunction\"F\xfa\x80\x19\x04\b\x02\x10\x01\x82\xd3\xe4\x93\x028:\x01*\"3/v1/local/functions/{function_id}:setStorageTrigger\x12\x9e\x01\n" +
+	"\x13NotifyObjectCreated\x12).sebs.local.v1.NotifyObjectCreatedRequest\x1a*.sebs.local.v1.NotifyObjectCreatedResponse\"0\xfa\x80\x19\x02\b\x02\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/v1/local/objects:notifyCreated\x12\xae\x01\n" +
 	"\x14ListLocalInvocations\x12*.sebs.local.v1.ListLocalInvocationsRequest\x1a+.sebs.local.v1.ListLocalInvocationsResponse\"=\xfa\x80\x19\x04\b\x01\x10\x01\x82\xd3\xe4\x93\x02/\x12-/v1/local/functions/{function_id}/invocations\x12\x92\x01\n" +
 	"\rListLocalLogs\x12#.sebs.local.v1.ListLocalLogsRequest\x1a$.sebs.local.v1.ListLocalLogsResponse\"6\xfa\x80\x19\x04\b\x01\x10\x01\x82\xd3\xe4\x93\x02(\x12&/v1/local/functions/{function_id}/logs\x12\x7f\n" +
 	"\rListSandboxes\x12#.sebs.local.v1.ListSandboxesRequest\x1a$.sebs.local.v1.ListSandboxesResponse\"#\xfa\x80\x19\x04\b\x01\x10\x01\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/local/sandboxes\x12\x95\x01\n" +
@@ -2774,7 +2906,7 @@ func file_sebs_local_v1_local_service_proto_rawDescGZIP() []byte {
 }
 
 var file_sebs_local_v1_local_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_sebs_local_v1_local_service_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_sebs_local_v1_local_service_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_sebs_local_v1_local_service_proto_goTypes = []any{
 	(SandboxKind)(0), // 0: sebs.local.v1.SandboxKind
 	(InvokeFunctionRequest_InvocationType)(0), // 1: sebs.local.v1.InvokeFunctionRequest.InvocationType
@@ -2794,75 +2926,77 @@ var file_sebs_local_v1_local_service_proto_goTypes = []any{
 	(*InvokeFunctionRequest)(nil),             // 15: sebs.local.v1.InvokeFunctionRequest
 	(*InvokeFunctionResponse)(nil),            // 16: sebs.local.v1.InvokeFunctionResponse
 	(*SetStorageTriggerRequest)(nil),          // 17: sebs.local.v1.SetStorageTriggerRequest
-	(*LocalInvocation)(nil),                   // 18: sebs.local.v1.LocalInvocation
-	(*ListLocalInvocationsRequest)(nil),       // 19: sebs.local.v1.ListLocalInvocationsRequest
-	(*ListLocalInvocationsResponse)(nil),      // 20: sebs.local.v1.ListLocalInvocationsResponse
-	(*ListLocalLogsRequest)(nil),              // 21: sebs.local.v1.ListLocalLogsRequest
-	(*ListLocalLogsResponse)(nil),             // 22: sebs.local.v1.ListLocalLogsResponse
-	(*LocalLogLine)(nil),                      // 23: sebs.local.v1.LocalLogLine
-	(*ListSandboxesRequest)(nil),              // 24: sebs.local.v1.ListSandboxesRequest
-	(*ListSandboxesResponse)(nil),             // 25: sebs.local.v1.ListSandboxesResponse
-	(*Sandbox)(nil),                           // 26: sebs.local.v1.Sandbox
-	(*WarmFunctionRequest)(nil),               // 27: sebs.local.v1.WarmFunctionRequest
-	(*WarmFunctionResponse)(nil),              // 28: sebs.local.v1.WarmFunctionResponse
-	(*StartMemoryMeasurementRequest)(nil),     // 29: sebs.local.v1.StartMemoryMeasurementRequest
-	(*StopMemoryMeasurementRequest)(nil),      // 30: sebs.local.v1.StopMemoryMeasurementRequest
-	(*MemoryMeasurement)(nil),                 // 31: sebs.local.v1.MemoryMeasurement
-	(*MemoryProfile)(nil),                     // 32: sebs.local.v1.MemoryProfile
-	(*RemoveOrphansRequest)(nil),              // 33: sebs.local.v1.RemoveOrphansRequest
-	(*RemoveOrphansResponse)(nil),             // 34: sebs.local.v1.RemoveOrphansResponse
-	nil,                                       // 35: sebs.local.v1.Host.SandboxNotesEntry
-	nil,                                       // 36: sebs.local.v1.LocalConfiguration.EnvironmentEntry
-	nil,                                       // 37: sebs.local.v1.LocalConfiguration.SecretEnvironmentEntry
-	nil,                                       // 38: sebs.local.v1.LocalConfiguration.LabelsEntry
-	(v1.Architecture)(0),                      // 39: sebs.type.v1.Architecture
-	(*v1.Runtime)(nil),                        // 40: sebs.type.v1.Runtime
-	(*durationpb.Duration)(nil),               // 41: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),             // 42: google.protobuf.Timestamp
-	(*emptypb.Empty)(nil),                     // 43: google.protobuf.Empty
+	(*NotifyObjectCreatedRequest)(nil),        // 18: sebs.local.v1.NotifyObjectCreatedRequest
+	(*NotifyObjectCreatedResponse)(nil),       // 19: sebs.local.v1.NotifyObjectCreatedResponse
+	(*LocalInvocation)(nil),                   // 20: sebs.local.v1.LocalInvocation
+	(*ListLocalInvocationsRequest)(nil),       // 21: sebs.local.v1.ListLocalInvocationsRequest
+	(*ListLocalInvocationsResponse)(nil),      // 22: sebs.local.v1.ListLocalInvocationsResponse
+	(*ListLocalLogsRequest)(nil),              // 23: sebs.local.v1.ListLocalLogsRequest
+	(*ListLocalLogsResponse)(nil),             // 24: sebs.local.v1.ListLocalLogsResponse
+	(*LocalLogLine)(nil),                      // 25: sebs.local.v1.LocalLogLine
+	(*ListSandboxesRequest)(nil),              // 26: sebs.local.v1.ListSandboxesRequest
+	(*ListSandboxesResponse)(nil),             // 27: sebs.local.v1.ListSandboxesResponse
+	(*Sandbox)(nil),                           // 28: sebs.local.v1.Sandbox
+	(*WarmFunctionRequest)(nil),               // 29: sebs.local.v1.WarmFunctionRequest
+	(*WarmFunctionResponse)(nil),              // 30: sebs.local.v1.WarmFunctionResponse
+	(*StartMemoryMeasurementRequest)(nil),     // 31: sebs.local.v1.StartMemoryMeasurementRequest
+	(*StopMemoryMeasurementRequest)(nil),      // 32: sebs.local.v1.StopMemoryMeasurementRequest
+	(*MemoryMeasurement)(nil),                 // 33: sebs.local.v1.MemoryMeasurement
+	(*MemoryProfile)(nil),                     // 34: sebs.local.v1.MemoryProfile
+	(*RemoveOrphansRequest)(nil),              // 35: sebs.local.v1.RemoveOrphansRequest
+	(*RemoveOrphansResponse)(nil),             // 36: sebs.local.v1.RemoveOrphansResponse
+	nil,                                       // 37: sebs.local.v1.Host.SandboxNotesEntry
+	nil,                                       // 38: sebs.local.v1.LocalConfiguration.EnvironmentEntry
+	nil,                                       // 39: sebs.local.v1.LocalConfiguration.SecretEnvironmentEntry
+	nil,                                       // 40: sebs.local.v1.LocalConfiguration.LabelsEntry
+	(v1.Architecture)(0),                      // 41: sebs.type.v1.Architecture
+	(*v1.Runtime)(nil),                        // 42: sebs.type.v1.Runtime
+	(*durationpb.Duration)(nil),               // 43: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),             // 44: google.protobuf.Timestamp
+	(*emptypb.Empty)(nil),                     // 45: google.protobuf.Empty
 }
 var file_sebs_local_v1_local_service_proto_depIdxs = []int32{
 	0,  // 0: sebs.local.v1.Host.sandbox_kinds:type_name -> sebs.local.v1.SandboxKind
 	0,  // 1: sebs.local.v1.Host.default_sandbox_kind:type_name -> sebs.local.v1.SandboxKind
-	35, // 2: sebs.local.v1.Host.sandbox_notes:type_name -> sebs.local.v1.Host.SandboxNotesEntry
+	37, // 2: sebs.local.v1.Host.sandbox_notes:type_name -> sebs.local.v1.Host.SandboxNotesEntry
 	4,  // 3: sebs.local.v1.Host.runtimes:type_name -> sebs.local.v1.HostRuntime
-	39, // 4: sebs.local.v1.Host.architecture:type_name -> sebs.type.v1.Architecture
-	40, // 5: sebs.local.v1.HostRuntime.runtime:type_name -> sebs.type.v1.Runtime
+	41, // 4: sebs.local.v1.Host.architecture:type_name -> sebs.type.v1.Architecture
+	42, // 5: sebs.local.v1.HostRuntime.runtime:type_name -> sebs.type.v1.Runtime
 	0,  // 6: sebs.local.v1.HostRuntime.sandbox_kind:type_name -> sebs.local.v1.SandboxKind
-	40, // 7: sebs.local.v1.LocalConfiguration.runtime:type_name -> sebs.type.v1.Runtime
-	39, // 8: sebs.local.v1.LocalConfiguration.architecture:type_name -> sebs.type.v1.Architecture
-	36, // 9: sebs.local.v1.LocalConfiguration.environment:type_name -> sebs.local.v1.LocalConfiguration.EnvironmentEntry
-	37, // 10: sebs.local.v1.LocalConfiguration.secret_environment:type_name -> sebs.local.v1.LocalConfiguration.SecretEnvironmentEntry
+	42, // 7: sebs.local.v1.LocalConfiguration.runtime:type_name -> sebs.type.v1.Runtime
+	41, // 8: sebs.local.v1.LocalConfiguration.architecture:type_name -> sebs.type.v1.Architecture
+	38, // 9: sebs.local.v1.LocalConfiguration.environment:type_name -> sebs.local.v1.LocalConfiguration.EnvironmentEntry
+	39, // 10: sebs.local.v1.LocalConfiguration.secret_environment:type_name -> sebs.local.v1.LocalConfiguration.SecretEnvironmentEntry
 	0,  // 11: sebs.local.v1.LocalConfiguration.sandbox_kind:type_name -> sebs.local.v1.SandboxKind
-	41, // 12: sebs.local.v1.LocalConfiguration.keep_alive:type_name -> google.protobuf.Duration
-	38, // 13: sebs.local.v1.LocalConfiguration.labels:type_name -> sebs.local.v1.LocalConfiguration.LabelsEntry
+	43, // 12: sebs.local.v1.LocalConfiguration.keep_alive:type_name -> google.protobuf.Duration
+	40, // 13: sebs.local.v1.LocalConfiguration.labels:type_name -> sebs.local.v1.LocalConfiguration.LabelsEntry
 	5,  // 14: sebs.local.v1.FunctionSpec.configuration:type_name -> sebs.local.v1.LocalConfiguration
 	6,  // 15: sebs.local.v1.DeployFunctionRequest.function:type_name -> sebs.local.v1.FunctionSpec
 	5,  // 16: sebs.local.v1.LocalFunction.configuration:type_name -> sebs.local.v1.LocalConfiguration
 	9,  // 17: sebs.local.v1.LocalFunction.storage_trigger:type_name -> sebs.local.v1.StorageTrigger
-	42, // 18: sebs.local.v1.LocalFunction.create_time:type_name -> google.protobuf.Timestamp
-	42, // 19: sebs.local.v1.LocalFunction.update_time:type_name -> google.protobuf.Timestamp
+	44, // 18: sebs.local.v1.LocalFunction.create_time:type_name -> google.protobuf.Timestamp
+	44, // 19: sebs.local.v1.LocalFunction.update_time:type_name -> google.protobuf.Timestamp
 	0,  // 20: sebs.local.v1.LocalFunction.sandbox_kind:type_name -> sebs.local.v1.SandboxKind
 	5,  // 21: sebs.local.v1.UpdateConfigurationRequest.configuration:type_name -> sebs.local.v1.LocalConfiguration
 	8,  // 22: sebs.local.v1.ListLocalFunctionsResponse.functions:type_name -> sebs.local.v1.LocalFunction
 	1,  // 23: sebs.local.v1.InvokeFunctionRequest.invocation_type:type_name -> sebs.local.v1.InvokeFunctionRequest.InvocationType
-	18, // 24: sebs.local.v1.InvokeFunctionResponse.invocation:type_name -> sebs.local.v1.LocalInvocation
+	20, // 24: sebs.local.v1.InvokeFunctionResponse.invocation:type_name -> sebs.local.v1.LocalInvocation
 	9,  // 25: sebs.local.v1.SetStorageTriggerRequest.trigger:type_name -> sebs.local.v1.StorageTrigger
-	42, // 26: sebs.local.v1.LocalInvocation.start_time:type_name -> google.protobuf.Timestamp
-	42, // 27: sebs.local.v1.ListLocalInvocationsRequest.start_time:type_name -> google.protobuf.Timestamp
-	42, // 28: sebs.local.v1.ListLocalInvocationsRequest.end_time:type_name -> google.protobuf.Timestamp
-	18, // 29: sebs.local.v1.ListLocalInvocationsResponse.invocations:type_name -> sebs.local.v1.LocalInvocation
-	42, // 30: sebs.local.v1.ListLocalLogsRequest.start_time:type_name -> google.protobuf.Timestamp
-	42, // 31: sebs.local.v1.ListLocalLogsRequest.end_time:type_name -> google.protobuf.Timestamp
-	23, // 32: sebs.local.v1.ListLocalLogsResponse.lines:type_name -> sebs.local.v1.LocalLogLine
-	42, // 33: sebs.local.v1.LocalLogLine.time:type_name -> google.protobuf.Timestamp
-	26, // 34: sebs.local.v1.ListSandboxesResponse.sandboxes:type_name -> sebs.local.v1.Sandbox
+	44, // 26: sebs.local.v1.LocalInvocation.start_time:type_name -> google.protobuf.Timestamp
+	44, // 27: sebs.local.v1.ListLocalInvocationsRequest.start_time:type_name -> google.protobuf.Timestamp
+	44, // 28: sebs.local.v1.ListLocalInvocationsRequest.end_time:type_name -> google.protobuf.Timestamp
+	20, // 29: sebs.local.v1.ListLocalInvocationsResponse.invocations:type_name -> sebs.local.v1.LocalInvocation
+	44, // 30: sebs.local.v1.ListLocalLogsRequest.start_time:type_name -> google.protobuf.Timestamp
+	44, // 31: sebs.local.v1.ListLocalLogsRequest.end_time:type_name -> google.protobuf.Timestamp
+	25, // 32: sebs.local.v1.ListLocalLogsResponse.lines:type_name -> sebs.local.v1.LocalLogLine
+	44, // 33: sebs.local.v1.LocalLogLine.time:type_name -> google.protobuf.Timestamp
+	28, // 34: sebs.local.v1.ListSandboxesResponse.sandboxes:type_name -> sebs.local.v1.Sandbox
 	0,  // 35: sebs.local.v1.Sandbox.kind:type_name -> sebs.local.v1.SandboxKind
-	42, // 36: sebs.local.v1.Sandbox.start_time:type_name -> google.protobuf.Timestamp
-	26, // 37: sebs.local.v1.WarmFunctionResponse.sandboxes:type_name -> sebs.local.v1.Sandbox
-	41, // 38: sebs.local.v1.StartMemoryMeasurementRequest.interval:type_name -> google.protobuf.Duration
-	41, // 39: sebs.local.v1.MemoryMeasurement.interval:type_name -> google.protobuf.Duration
-	32, // 40: sebs.local.v1.MemoryMeasurement.profiles:type_name -> sebs.local.v1.MemoryProfile
+	44, // 36: sebs.local.v1.Sandbox.start_time:type_name -> google.protobuf.Timestamp
+	28, // 37: sebs.local.v1.WarmFunctionResponse.sandboxes:type_name -> sebs.local.v1.Sandbox
+	43, // 38: sebs.local.v1.StartMemoryMeasurementRequest.interval:type_name -> google.protobuf.Duration
+	43, // 39: sebs.local.v1.MemoryMeasurement.interval:type_name -> google.protobuf.Duration
+	34, // 40: sebs.local.v1.MemoryMeasurement.profiles:type_name -> sebs.local.v1.MemoryProfile
 	2,  // 41: sebs.local.v1.LocalService.GetHost:input_type -> sebs.local.v1.GetHostRequest
 	7,  // 42: sebs.local.v1.LocalService.DeployFunction:input_type -> sebs.local.v1.DeployFunctionRequest
 	10, // 43: sebs.local.v1.LocalService.UpdateConfiguration:input_type -> sebs.local.v1.UpdateConfigurationRequest
@@ -2871,30 +3005,32 @@ var file_sebs_local_v1_local_service_proto_depIdxs = []int32{
 	14, // 46: sebs.local.v1.LocalService.DeleteLocalFunction:input_type -> sebs.local.v1.DeleteLocalFunctionRequest
 	15, // 47: sebs.local.v1.LocalService.InvokeFunction:input_type -> sebs.local.v1.InvokeFunctionRequest
 	17, // 48: sebs.local.v1.LocalService.SetStorageTrigger:input_type -> sebs.local.v1.SetStorageTriggerRequest
-	19, // 49: sebs.local.v1.LocalService.ListLocalInvocations:input_type -> sebs.local.v1.ListLocalInvocationsRequest
-	21, // 50: sebs.local.v1.LocalService.ListLocalLogs:input_type -> sebs.local.v1.ListLocalLogsRequest
-	24, // 51: sebs.local.v1.LocalService.ListSandboxes:input_type -> sebs.local.v1.ListSandboxesRequest
-	27, // 52: sebs.local.v1.LocalService.WarmFunction:input_type -> sebs.local.v1.WarmFunctionRequest
-	29, // 53: sebs.local.v1.LocalService.StartMemoryMeasurement:input_type -> sebs.local.v1.StartMemoryMeasurementRequest
-	30, // 54: sebs.local.v1.LocalService.StopMemoryMeasurement:input_type -> sebs.local.v1.StopMemoryMeasurementRequest
-	33, // 55: sebs.local.v1.LocalService.RemoveOrphans:input_type -> sebs.local.v1.RemoveOrphansRequest
-	3,  // 56: sebs.local.v1.LocalService.GetHost:output_type -> sebs.local.v1.Host
-	8,  // 57: sebs.local.v1.LocalService.DeployFunction:output_type -> sebs.local.v1.LocalFunction
-	8,  // 58: sebs.local.v1.LocalService.UpdateConfiguration:output_type -> sebs.local.v1.LocalFunction
-	8,  // 59: sebs.local.v1.LocalService.GetLocalFunction:output_type -> sebs.local.v1.LocalFunction
-	13, // 60: sebs.local.v1.LocalService.ListLocalFunctions:output_type -> sebs.local.v1.ListLocalFunctionsResponse
-	43, // 61: sebs.local.v1.LocalService.DeleteLocalFunction:output_type -> google.protobuf.Empty
-	16, // 62: sebs.local.v1.LocalService.InvokeFunction:output_type -> sebs.local.v1.InvokeFunctionResponse
-	8,  // 63: sebs.local.v1.LocalService.SetStorageTrigger:output_type -> sebs.local.v1.LocalFunction
-	20, // 64: sebs.local.v1.LocalService.ListLocalInvocations:output_type -> sebs.local.v1.ListLocalInvocationsResponse
-	22, // 65: sebs.local.v1.LocalService.ListLocalLogs:output_type -> sebs.local.v1.ListLocalLogsResponse
-	25, // 66: sebs.local.v1.LocalService.ListSandboxes:output_type -> sebs.local.v1.ListSandboxesResponse
-	28, // 67: sebs.local.v1.LocalService.WarmFunction:output_type -> sebs.local.v1.WarmFunctionResponse
-	31, // 68: sebs.local.v1.LocalService.StartMemoryMeasurement:output_type -> sebs.local.v1.MemoryMeasurement
-	31, // 69: sebs.local.v1.LocalService.StopMemoryMeasurement:output_type -> sebs.local.v1.MemoryMeasurement
-	34, // 70: sebs.local.v1.LocalService.RemoveOrphans:output_type -> sebs.local.v1.RemoveOrphansResponse
-	56, // [56:71] is the sub-list for method output_type
-	41, // [41:56] is the sub-list for method input_type
+	18, // 49: sebs.local.v1.LocalService.NotifyObjectCreated:input_type -> sebs.local.v1.NotifyObjectCreatedRequest
+	21, // 50: sebs.local.v1.LocalService.ListLocalInvocations:input_type -> sebs.local.v1.ListLocalInvocationsRequest
+	23, // 51: sebs.local.v1.LocalService.ListLocalLogs:input_type -> sebs.local.v1.ListLocalLogsRequest
+	26, // 52: sebs.local.v1.LocalService.ListSandboxes:input_type -> sebs.local.v1.ListSandboxesRequest
+	29, // 53: sebs.local.v1.LocalService.WarmFunction:input_type -> sebs.local.v1.WarmFunctionRequest
+	31, // 54: sebs.local.v1.LocalService.StartMemoryMeasurement:input_type -> sebs.local.v1.StartMemoryMeasurementRequest
+	32, // 55: sebs.local.v1.LocalService.StopMemoryMeasurement:input_type -> sebs.local.v1.StopMemoryMeasurementRequest
+	35, // 56: sebs.local.v1.LocalService.RemoveOrphans:input_type -> sebs.local.v1.RemoveOrphansRequest
+	3,  // 57: sebs.local.v1.LocalService.GetHost:output_type -> sebs.local.v1.Host
+	8,  // 58: sebs.local.v1.LocalService.DeployFunction:output_type -> sebs.local.v1.LocalFunction
+	8,  // 59: sebs.local.v1.LocalService.UpdateConfiguration:output_type -> sebs.local.v1.LocalFunction
+	8,  // 60: sebs.local.v1.LocalService.GetLocalFunction:output_type -> sebs.local.v1.LocalFunction
+	13, // 61: sebs.local.v1.LocalService.ListLocalFunctions:output_type -> sebs.local.v1.ListLocalFunctionsResponse
+	45, // 62: sebs.local.v1.LocalService.DeleteLocalFunction:output_type -> google.protobuf.Empty
+	16, // 63: sebs.local.v1.LocalService.InvokeFunction:output_type -> sebs.local.v1.InvokeFunctionResponse
+	8,  // 64: sebs.local.v1.LocalService.SetStorageTrigger:output_type -> sebs.local.v1.LocalFunction
+	19, // 65: sebs.local.v1.LocalService.NotifyObjectCreated:output_type -> sebs.local.v1.NotifyObjectCreatedResponse
+	22, // 66: sebs.local.v1.LocalService.ListLocalInvocations:output_type -> sebs.local.v1.ListLocalInvocationsResponse
+	24, // 67: sebs.local.v1.LocalService.ListLocalLogs:output_type -> sebs.local.v1.ListLocalLogsResponse
+	27, // 68: sebs.local.v1.LocalService.ListSandboxes:output_type -> sebs.local.v1.ListSandboxesResponse
+	30, // 69: sebs.local.v1.LocalService.WarmFunction:output_type -> sebs.local.v1.WarmFunctionResponse
+	33, // 70: sebs.local.v1.LocalService.StartMemoryMeasurement:output_type -> sebs.local.v1.MemoryMeasurement
+	33, // 71: sebs.local.v1.LocalService.StopMemoryMeasurement:output_type -> sebs.local.v1.MemoryMeasurement
+	36, // 72: sebs.local.v1.LocalService.RemoveOrphans:output_type -> sebs.local.v1.RemoveOrphansResponse
+	57, // [57:73] is the sub-list for method output_type
+	41, // [41:57] is the sub-list for method input_type
 	41, // [41:41] is the sub-list for extension type_name
 	41, // [41:41] is the sub-list for extension extendee
 	0,  // [0:41] is the sub-list for field type_name
@@ -2909,15 +3045,15 @@ func file_sebs_local_v1_local_service_proto_init() {
 		(*DeployFunctionRequest_Function)(nil),
 		(*DeployFunctionRequest_Chunk)(nil),
 	}
-	file_sebs_local_v1_local_service_proto_msgTypes[16].OneofWrappers = []any{}
-	file_sebs_local_v1_local_service_proto_msgTypes[24].OneofWrappers = []any{}
+	file_sebs_local_v1_local_service_proto_msgTypes[18].OneofWrappers = []any{}
+	file_sebs_local_v1_local_service_proto_msgTypes[26].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sebs_local_v1_local_service_proto_rawDesc), len(file_sebs_local_v1_local_service_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   37,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -28,6 +28,7 @@ const (
 	LocalService_DeleteLocalFunction_FullMethodName    = "/sebs.local.v1.LocalService/DeleteLocalFunction"
 	LocalService_InvokeFunction_FullMethodName         = "/sebs.local.v1.LocalService/InvokeFunction"
 	LocalService_SetStorageTrigger_FullMethodName      = "/sebs.local.v1.LocalService/SetStorageTrigger"
+	LocalService_NotifyObjectCreated_FullMethodName    = "/sebs.local.v1.LocalService/NotifyObjectCreated"
 	LocalService_ListLocalInvocations_FullMethodName   = "/sebs.local.v1.LocalService/ListLocalInvocations"
 	LocalService_ListLocalLogs_FullMethodName          = "/sebs.local.v1.LocalService/ListLocalLogs"
 	LocalService_ListSandboxes_FullMethodName          = "/sebs.local.v1.LocalService/ListSandboxes"
@@ -59,6 +60,8 @@ type LocalServiceClient interface {
 	InvokeFunction(ctx context.Context, in *InvokeFunctionRequest, opts ...grpc.CallOption) (*InvokeFunctionResponse, error)
 	// Sets up or removes the storage trigger of a function: objects that appear under a prefix of a bucket become events.
 	SetStorageTrigger(ctx context.Context, in *SetStorageTriggerRequest, opts ...grpc.CallOption) (*LocalFunction, error)
+	// Tells the host that an object was created, so that functions whose storage trigger covers it run. Object stores that only know webhooks post S3 event notifications to the HTTP front instead.
+	NotifyObjectCreated(ctx context.Context, in *NotifyObjectCreatedRequest, opts ...grpc.CallOption) (*NotifyObjectCreatedResponse, error)
 	// Returns the records of invocations, oldest first.
 	ListLocalInvocations(ctx context.Context, in *ListLocalInvocationsRequest, opts ...grpc.CallOption) (*ListLocalInvocationsResponse, error)
 	// Returns log lines, oldest first.
@@ -166,6 +169,16 @@ func (c *localServiceClient) SetStorageTrigger(ctx context.Context, in *SetStora
 	return out, nil
 }
 
+func (c *localServiceClient) NotifyObjectCreated(ctx context.Context, in *NotifyObjectCreatedRequest, opts ...grpc.CallOption) (*NotifyObjectCreatedResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(NotifyObjectCreatedResponse)
+	err := c.cc.Invoke(ctx, LocalService_NotifyObjectCreated_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *localServiceClient) ListLocalInvocations(ctx context.Context, in *ListLocalInvocationsRequest, opts ...grpc.CallOption) (*ListLocalInvocationsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListLocalInvocationsResponse)
@@ -258,6 +271,8 @@ type LocalServiceServer interface {
 	InvokeFunction(context.Context, *InvokeFunctionRequest) (*InvokeFunctionResponse, error)
 	// Sets up or removes the storage trigger of a function: objects that appear under a prefix of a bucket become events.
 	SetStorageTrigger(context.Context, *SetStorageTriggerRequest) (*LocalFunction, error)
+	// Tells the host that an object was created, so that functions whose storage trigger covers it run. Object stores that only know webhooks post S3 event notifications to the HTTP front instead.
+	NotifyObjectCreated(context.Context, *NotifyObjectCreatedRequest) (*NotifyObjectCreatedResponse, error)
 	// Returns the records of invocations, oldest first.
 	ListLocalInvocations(context.Context, *ListLocalInvocationsRequest) (*ListLocalInvocationsResponse, error)
 	// Returns log lines, oldest first.
@@ -305,6 +320,9 @@ func (UnimplementedLocalServiceServer) InvokeFunction(context.Context, *InvokeFu
 }
 func (UnimplementedLocalServiceServer) SetStorageTrigger(context.Context, *SetStorageTriggerRequest) (*LocalFunction, error) {
 	return nil, status.Error(codes.Unimplemented, "method SetStorageTrigger not implemented")
+}
+func (UnimplementedLocalServiceServer) NotifyObjectCreated(context.Context, *NotifyObjectCreatedRequest) (*NotifyObjectCreatedResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method NotifyObjectCreated not implemented")
 }
 func (UnimplementedLocalServiceServer) ListLocalInvocations(context.Context, *ListLocalInvocationsRequest) (*ListLocalInvocationsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListLocalInvocations not implemented")
@@ -481,6 +499,24 @@ func _LocalService_SetStorageTrigger_Handler(srv interface{}, ctx context.Contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _LocalService_NotifyObjectCreated_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(NotifyObjectCreatedRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LocalServiceServer).NotifyObjectCreated(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LocalService_NotifyObjectCreated_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LocalServiceServer).NotifyObjectCreated(ctx, req.(*NotifyObjectCreatedRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _LocalService_ListLocalInvocations_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListLocalInvocationsRequest)
 	if err := dec(in); err != nil {
@@ -641,6 +677,10 @@ var LocalService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SetStorageTrigger",
 			Handler:    _LocalService_SetStorageTrigger_Handler,
+		},
+		{
+			MethodName: "NotifyObjectCreated",
+			Handler:    _LocalService_NotifyObjectCreated_Handler,
 		},
 		{
 			MethodName: "ListLocalInvocations",
