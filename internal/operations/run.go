@@ -32,6 +32,12 @@ var (
 	errLost      = errors.New("another process owns the operation")
 )
 
+// Cancelled reports whether the context of a run ended because the operation was cancelled, and not because its process
+// stops, in which case another one takes it up.
+func Cancelled(ctx context.Context) bool {
+	return errors.Is(context.Cause(ctx), errCancelled)
+}
+
 // Handle is what a running operation sees of itself.
 type Handle struct {
 	manager *Manager
