@@ -1096,8 +1096,10 @@ type Object struct {
 	Etag string `protobuf:"bytes,5,opt,name=etag,proto3" json:"etag,omitempty"`
 	// When the object was last changed.
 	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
-	// The SHA-256 of the content in lower-case hex; empty when the store does not keep it.
-	Sha256        string `protobuf:"bytes,7,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	// The SHA-256 of the content in lower-case hex; known for objects whose uploader announced it, else empty.
+	Sha256 string `protobuf:"bytes,7,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	// The CRC-32C of the content, four bytes big endian in base64 as S3 writes it; empty in listings and where the store keeps none.
+	Crc32C        string `protobuf:"bytes,8,opt,name=crc32c,proto3" json:"crc32c,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1177,6 +1179,13 @@ func (x *Object) GetUpdateTime() *timestamppb.Timestamp {
 func (x *Object) GetSha256() string {
 	if x != nil {
 		return x.Sha256
+	}
+	return ""
+}
+
+func (x *Object) GetCrc32C() string {
+	if x != nil {
+		return x.Crc32C
 	}
 	return ""
 }
@@ -3418,7 +3427,7 @@ const file_sebs_storage_v1_storage_service_proto_rawDesc = "" +
 	"\x06parent\x18\x01 \x01(\tB\n" +
 	"\xe0A\x02\xbaH\x04r\x02\x10\x01R\x06parent\">\n" +
 	"\x17FindDeploymentsResponse\x12#\n" +
-	"\rresources_ids\x18\x01 \x03(\tR\fresourcesIds\"\xdd\x01\n" +
+	"\rresources_ids\x18\x01 \x03(\tR\fresourcesIds\"\xf5\x01\n" +
 	"\x06Object\x12\x16\n" +
 	"\x06bucket\x18\x01 \x01(\tR\x06bucket\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x1d\n" +
@@ -3428,7 +3437,8 @@ const file_sebs_storage_v1_storage_service_proto_rawDesc = "" +
 	"\x04etag\x18\x05 \x01(\tR\x04etag\x12;\n" +
 	"\vupdate_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"updateTime\x12\x16\n" +
-	"\x06sha256\x18\a \x01(\tR\x06sha256\"\x8f\x02\n" +
+	"\x06sha256\x18\a \x01(\tR\x06sha256\x12\x16\n" +
+	"\x06crc32c\x18\b \x01(\tR\x06crc32c\"\x8f\x02\n" +
 	"\fUploadTarget\x12\"\n" +
 	"\x06bucket\x18\x01 \x01(\tB\n" +
 	"\xe0A\x02\xbaH\x04r\x02\x10\x01R\x06bucket\x12\x1f\n" +
