@@ -87,7 +87,7 @@ func (x ExportRunRequest_Format) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ExportRunRequest_Format.Descriptor instead.
 func (ExportRunRequest_Format) EnumDescriptor() ([]byte, []int) {
-	return file_sebs_metrics_v1_metrics_service_proto_rawDescGZIP(), []int{14, 0}
+	return file_sebs_metrics_v1_metrics_service_proto_rawDescGZIP(), []int{18, 0}
 }
 
 // Stores results.
@@ -1130,6 +1130,343 @@ func (x *DownloadMetricsResponse) GetMissingRequestIds() []string {
 	return nil
 }
 
+// One message of a result file on its way to the service.
+type ProcessResultsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The part that this message carries.
+	//
+	// Types that are valid to be assigned to Part:
+	//
+	//	*ProcessResultsRequest_Options
+	//	*ProcessResultsRequest_Chunk
+	Part          isProcessResultsRequest_Part `protobuf_oneof:"part"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProcessResultsRequest) Reset() {
+	*x = ProcessResultsRequest{}
+	mi := &file_sebs_metrics_v1_metrics_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProcessResultsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProcessResultsRequest) ProtoMessage() {}
+
+func (x *ProcessResultsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sebs_metrics_v1_metrics_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProcessResultsRequest.ProtoReflect.Descriptor instead.
+func (*ProcessResultsRequest) Descriptor() ([]byte, []int) {
+	return file_sebs_metrics_v1_metrics_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ProcessResultsRequest) GetPart() isProcessResultsRequest_Part {
+	if x != nil {
+		return x.Part
+	}
+	return nil
+}
+
+func (x *ProcessResultsRequest) GetOptions() *ProcessResultsOptions {
+	if x != nil {
+		if x, ok := x.Part.(*ProcessResultsRequest_Options); ok {
+			return x.Options
+		}
+	}
+	return nil
+}
+
+func (x *ProcessResultsRequest) GetChunk() []byte {
+	if x != nil {
+		if x, ok := x.Part.(*ProcessResultsRequest_Chunk); ok {
+			return x.Chunk
+		}
+	}
+	return nil
+}
+
+type isProcessResultsRequest_Part interface {
+	isProcessResultsRequest_Part()
+}
+
+type ProcessResultsRequest_Options struct {
+	// What is to be done; the first message.
+	Options *ProcessResultsOptions `protobuf:"bytes,1,opt,name=options,proto3,oneof"`
+}
+
+type ProcessResultsRequest_Chunk struct {
+	// Content of the file, at most 1 MiB.
+	Chunk []byte `protobuf:"bytes,2,opt,name=chunk,proto3,oneof"`
+}
+
+func (*ProcessResultsRequest_Options) isProcessResultsRequest_Part() {}
+
+func (*ProcessResultsRequest_Chunk) isProcessResultsRequest_Part() {}
+
+// What is to be done with a result file.
+type ProcessResultsOptions struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The deployment that the file's functions belong to, `platforms/{platform}/deployments/{rid}`; needed when the file names no platform.
+	Deployment string `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
+	// How far the time range is widened on both sides.
+	Extend *durationpb.Duration `protobuf:"bytes,2,opt,name=extend,proto3" json:"extend,omitempty"`
+	// How long to ask again for requests that the platform has not reported yet; absent means 60 seconds, and not at all for calls older than 15 minutes.
+	Wait *durationpb.Duration `protobuf:"bytes,3,opt,name=wait,proto3" json:"wait,omitempty"`
+	// Whether only the statistics are wanted: no platform is asked and no file answered.
+	StatisticsOnly bool `protobuf:"varint,4,opt,name=statistics_only,json=statisticsOnly,proto3" json:"statistics_only,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *ProcessResultsOptions) Reset() {
+	*x = ProcessResultsOptions{}
+	mi := &file_sebs_metrics_v1_metrics_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProcessResultsOptions) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProcessResultsOptions) ProtoMessage() {}
+
+func (x *ProcessResultsOptions) ProtoReflect() protoreflect.Message {
+	mi := &file_sebs_metrics_v1_metrics_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProcessResultsOptions.ProtoReflect.Descriptor instead.
+func (*ProcessResultsOptions) Descriptor() ([]byte, []int) {
+	return file_sebs_metrics_v1_metrics_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ProcessResultsOptions) GetDeployment() string {
+	if x != nil {
+		return x.Deployment
+	}
+	return ""
+}
+
+func (x *ProcessResultsOptions) GetExtend() *durationpb.Duration {
+	if x != nil {
+		return x.Extend
+	}
+	return nil
+}
+
+func (x *ProcessResultsOptions) GetWait() *durationpb.Duration {
+	if x != nil {
+		return x.Wait
+	}
+	return nil
+}
+
+func (x *ProcessResultsOptions) GetStatisticsOnly() bool {
+	if x != nil {
+		return x.StatisticsOnly
+	}
+	return false
+}
+
+// One message of what came of a result file.
+type ProcessResultsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The part that this message carries.
+	//
+	// Types that are valid to be assigned to Part:
+	//
+	//	*ProcessResultsResponse_Progress
+	//	*ProcessResultsResponse_Chunk
+	//	*ProcessResultsResponse_Summary
+	Part          isProcessResultsResponse_Part `protobuf_oneof:"part"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProcessResultsResponse) Reset() {
+	*x = ProcessResultsResponse{}
+	mi := &file_sebs_metrics_v1_metrics_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProcessResultsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProcessResultsResponse) ProtoMessage() {}
+
+func (x *ProcessResultsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sebs_metrics_v1_metrics_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProcessResultsResponse.ProtoReflect.Descriptor instead.
+func (*ProcessResultsResponse) Descriptor() ([]byte, []int) {
+	return file_sebs_metrics_v1_metrics_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ProcessResultsResponse) GetPart() isProcessResultsResponse_Part {
+	if x != nil {
+		return x.Part
+	}
+	return nil
+}
+
+func (x *ProcessResultsResponse) GetProgress() *DownloadMetricsMetadata {
+	if x != nil {
+		if x, ok := x.Part.(*ProcessResultsResponse_Progress); ok {
+			return x.Progress
+		}
+	}
+	return nil
+}
+
+func (x *ProcessResultsResponse) GetChunk() []byte {
+	if x != nil {
+		if x, ok := x.Part.(*ProcessResultsResponse_Chunk); ok {
+			return x.Chunk
+		}
+	}
+	return nil
+}
+
+func (x *ProcessResultsResponse) GetSummary() *ProcessResultsSummary {
+	if x != nil {
+		if x, ok := x.Part.(*ProcessResultsResponse_Summary); ok {
+			return x.Summary
+		}
+	}
+	return nil
+}
+
+type isProcessResultsResponse_Part interface {
+	isProcessResultsResponse_Part()
+}
+
+type ProcessResultsResponse_Progress struct {
+	// How far the download is.
+	Progress *DownloadMetricsMetadata `protobuf:"bytes,1,opt,name=progress,proto3,oneof"`
+}
+
+type ProcessResultsResponse_Chunk struct {
+	// Content of the filled file, at most 1 MiB.
+	Chunk []byte `protobuf:"bytes,2,opt,name=chunk,proto3,oneof"`
+}
+
+type ProcessResultsResponse_Summary struct {
+	// What came of it; the last message.
+	Summary *ProcessResultsSummary `protobuf:"bytes,3,opt,name=summary,proto3,oneof"`
+}
+
+func (*ProcessResultsResponse_Progress) isProcessResultsResponse_Part() {}
+
+func (*ProcessResultsResponse_Chunk) isProcessResultsResponse_Part() {}
+
+func (*ProcessResultsResponse_Summary) isProcessResultsResponse_Part() {}
+
+// What came of a result file.
+type ProcessResultsSummary struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many requests got metrics.
+	FoundCount int64 `protobuf:"varint,1,opt,name=found_count,json=foundCount,proto3" json:"found_count,omitempty"`
+	// How many have none.
+	MissingCount int64 `protobuf:"varint,2,opt,name=missing_count,json=missingCount,proto3" json:"missing_count,omitempty"`
+	// The first requests without metrics, at most 100.
+	MissingRequestIds []string `protobuf:"bytes,3,rep,name=missing_request_ids,json=missingRequestIds,proto3" json:"missing_request_ids,omitempty"`
+	// The statistics of the filled file.
+	Statistics    *Statistics `protobuf:"bytes,4,opt,name=statistics,proto3" json:"statistics,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProcessResultsSummary) Reset() {
+	*x = ProcessResultsSummary{}
+	mi := &file_sebs_metrics_v1_metrics_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProcessResultsSummary) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProcessResultsSummary) ProtoMessage() {}
+
+func (x *ProcessResultsSummary) ProtoReflect() protoreflect.Message {
+	mi := &file_sebs_metrics_v1_metrics_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProcessResultsSummary.ProtoReflect.Descriptor instead.
+func (*ProcessResultsSummary) Descriptor() ([]byte, []int) {
+	return file_sebs_metrics_v1_metrics_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ProcessResultsSummary) GetFoundCount() int64 {
+	if x != nil {
+		return x.FoundCount
+	}
+	return 0
+}
+
+func (x *ProcessResultsSummary) GetMissingCount() int64 {
+	if x != nil {
+		return x.MissingCount
+	}
+	return 0
+}
+
+func (x *ProcessResultsSummary) GetMissingRequestIds() []string {
+	if x != nil {
+		return x.MissingRequestIds
+	}
+	return nil
+}
+
+func (x *ProcessResultsSummary) GetStatistics() *Statistics {
+	if x != nil {
+		return x.Statistics
+	}
+	return nil
+}
+
 // Asks for an export.
 type ExportRunRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1143,7 +1480,7 @@ type ExportRunRequest struct {
 
 func (x *ExportRunRequest) Reset() {
 	*x = ExportRunRequest{}
-	mi := &file_sebs_metrics_v1_metrics_service_proto_msgTypes[14]
+	mi := &file_sebs_metrics_v1_metrics_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1155,7 +1492,7 @@ func (x *ExportRunRequest) String() string {
 func (*ExportRunRequest) ProtoMessage() {}
 
 func (x *ExportRunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_metrics_v1_metrics_service_proto_msgTypes[14]
+	mi := &file_sebs_metrics_v1_metrics_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1168,7 +1505,7 @@ func (x *ExportRunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportRunRequest.ProtoReflect.Descriptor instead.
 func (*ExportRunRequest) Descriptor() ([]byte, []int) {
-	return file_sebs_metrics_v1_metrics_service_proto_rawDescGZIP(), []int{14}
+	return file_sebs_metrics_v1_metrics_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ExportRunRequest) GetRun() string {
@@ -1198,7 +1535,7 @@ type CompactRunRequest struct {
 
 func (x *CompactRunRequest) Reset() {
 	*x = CompactRunRequest{}
-	mi := &file_sebs_metrics_v1_metrics_service_proto_msgTypes[15]
+	mi := &file_sebs_metrics_v1_metrics_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1210,7 +1547,7 @@ func (x *CompactRunRequest) String() string {
 func (*CompactRunRequest) ProtoMessage() {}
 
 func (x *CompactRunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_metrics_v1_metrics_service_proto_msgTypes[15]
+	mi := &file_sebs_metrics_v1_metrics_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1223,7 +1560,7 @@ func (x *CompactRunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompactRunRequest.ProtoReflect.Descriptor instead.
 func (*CompactRunRequest) Descriptor() ([]byte, []int) {
-	return file_sebs_metrics_v1_metrics_service_proto_rawDescGZIP(), []int{15}
+	return file_sebs_metrics_v1_metrics_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CompactRunRequest) GetRun() string {
@@ -1253,7 +1590,7 @@ type CompactRunResponse struct {
 
 func (x *CompactRunResponse) Reset() {
 	*x = CompactRunResponse{}
-	mi := &file_sebs_metrics_v1_metrics_service_proto_msgTypes[16]
+	mi := &file_sebs_metrics_v1_metrics_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1265,7 +1602,7 @@ func (x *CompactRunResponse) String() string {
 func (*CompactRunResponse) ProtoMessage() {}
 
 func (x *CompactRunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_metrics_v1_metrics_service_proto_msgTypes[16]
+	mi := &file_sebs_metrics_v1_metrics_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1278,7 +1615,7 @@ func (x *CompactRunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompactRunResponse.ProtoReflect.Descriptor instead.
 func (*CompactRunResponse) Descriptor() ([]byte, []int) {
-	return file_sebs_metrics_v1_metrics_service_proto_rawDescGZIP(), []int{16}
+	return file_sebs_metrics_v1_metrics_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CompactRunResponse) GetStoredCount() int64 {
@@ -1306,7 +1643,7 @@ type ListPricesRequest struct {
 
 func (x *ListPricesRequest) Reset() {
 	*x = ListPricesRequest{}
-	mi := &file_sebs_metrics_v1_metrics_service_proto_msgTypes[17]
+	mi := &file_sebs_metrics_v1_metrics_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1318,7 +1655,7 @@ func (x *ListPricesRequest) String() string {
 func (*ListPricesRequest) ProtoMessage() {}
 
 func (x *ListPricesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_metrics_v1_metrics_service_proto_msgTypes[17]
+	mi := &file_sebs_metrics_v1_metrics_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1331,7 +1668,7 @@ func (x *ListPricesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPricesRequest.ProtoReflect.Descriptor instead.
 func (*ListPricesRequest) Descriptor() ([]byte, []int) {
-	return file_sebs_metrics_v1_metrics_service_proto_rawDescGZIP(), []int{17}
+	return file_sebs_metrics_v1_metrics_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListPricesRequest) GetParent() string {
@@ -1352,7 +1689,7 @@ type ListPricesResponse struct {
 
 func (x *ListPricesResponse) Reset() {
 	*x = ListPricesResponse{}
-	mi := &file_sebs_metrics_v1_metrics_service_proto_msgTypes[18]
+	mi := &file_sebs_metrics_v1_metrics_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1364,7 +1701,7 @@ func (x *ListPricesResponse) String() string {
 func (*ListPricesResponse) ProtoMessage() {}
 
 func (x *ListPricesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_metrics_v1_metrics_service_proto_msgTypes[18]
+	mi := &file_sebs_metrics_v1_metrics_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1377,7 +1714,7 @@ func (x *ListPricesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPricesResponse.ProtoReflect.Descriptor instead.
 func (*ListPricesResponse) Descriptor() ([]byte, []int) {
-	return file_sebs_metrics_v1_metrics_service_proto_rawDescGZIP(), []int{18}
+	return file_sebs_metrics_v1_metrics_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListPricesResponse) GetPrices() []*Price {
@@ -1410,7 +1747,7 @@ type Price struct {
 
 func (x *Price) Reset() {
 	*x = Price{}
-	mi := &file_sebs_metrics_v1_metrics_service_proto_msgTypes[19]
+	mi := &file_sebs_metrics_v1_metrics_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1422,7 +1759,7 @@ func (x *Price) String() string {
 func (*Price) ProtoMessage() {}
 
 func (x *Price) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_metrics_v1_metrics_service_proto_msgTypes[19]
+	mi := &file_sebs_metrics_v1_metrics_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1435,7 +1772,7 @@ func (x *Price) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Price.ProtoReflect.Descriptor instead.
 func (*Price) Descriptor() ([]byte, []int) {
-	return file_sebs_metrics_v1_metrics_service_proto_rawDescGZIP(), []int{19}
+	return file_sebs_metrics_v1_metrics_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Price) GetRegion() string {
@@ -1594,7 +1931,31 @@ const file_sebs_metrics_v1_metrics_service_proto_rawDesc = "" +
 	"\x13missing_request_ids\x18\x06 \x03(\tR\x11missingRequestIds\x1aS\n" +
 	"\fMetricsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12-\n" +
-	"\x05value\x18\x02 \x01(\v2\x17.google.protobuf.StructR\x05value:\x028\x01\"\xe5\x01\n" +
+	"\x05value\x18\x02 \x01(\v2\x17.google.protobuf.StructR\x05value:\x028\x01\"{\n" +
+	"\x15ProcessResultsRequest\x12B\n" +
+	"\aoptions\x18\x01 \x01(\v2&.sebs.metrics.v1.ProcessResultsOptionsH\x00R\aoptions\x12\x16\n" +
+	"\x05chunk\x18\x02 \x01(\fH\x00R\x05chunkB\x06\n" +
+	"\x04part\"\xc2\x01\n" +
+	"\x15ProcessResultsOptions\x12\x1e\n" +
+	"\n" +
+	"deployment\x18\x01 \x01(\tR\n" +
+	"deployment\x121\n" +
+	"\x06extend\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x06extend\x12-\n" +
+	"\x04wait\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x04wait\x12'\n" +
+	"\x0fstatistics_only\x18\x04 \x01(\bR\x0estatisticsOnly\"\xc4\x01\n" +
+	"\x16ProcessResultsResponse\x12F\n" +
+	"\bprogress\x18\x01 \x01(\v2(.sebs.metrics.v1.DownloadMetricsMetadataH\x00R\bprogress\x12\x16\n" +
+	"\x05chunk\x18\x02 \x01(\fH\x00R\x05chunk\x12B\n" +
+	"\asummary\x18\x03 \x01(\v2&.sebs.metrics.v1.ProcessResultsSummaryH\x00R\asummaryB\x06\n" +
+	"\x04part\"\xca\x01\n" +
+	"\x15ProcessResultsSummary\x12\x1f\n" +
+	"\vfound_count\x18\x01 \x01(\x03R\n" +
+	"foundCount\x12#\n" +
+	"\rmissing_count\x18\x02 \x01(\x03R\fmissingCount\x12.\n" +
+	"\x13missing_request_ids\x18\x03 \x03(\tR\x11missingRequestIds\x12;\n" +
+	"\n" +
+	"statistics\x18\x04 \x01(\v2\x1b.sebs.metrics.v1.StatisticsR\n" +
+	"statistics\"\xe5\x01\n" +
 	"\x10ExportRunRequest\x12\x1c\n" +
 	"\x03run\x18\x01 \x01(\tB\n" +
 	"\xe0A\x02\xbaH\x04r\x02\x10\x01R\x03run\x12@\n" +
@@ -1626,14 +1987,15 @@ const file_sebs_metrics_v1_metrics_service_proto_rawDesc = "" +
 	"\x0fusd_per_request\x18\x04 \x01(\x01R\rusdPerRequest\x12\x13\n" +
 	"\x05as_of\x18\x05 \x01(\tR\x04asOf\x12\x1c\n" +
 	"\testimated\x18\x06 \x01(\bR\testimated\x12A\n" +
-	"\x0eeffective_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\reffectiveTime2\xeb\b\n" +
+	"\x0eeffective_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\reffectiveTime2\xdd\t\n" +
 	"\x0eMetricsService\x12t\n" +
 	"\x11IngestInvocations\x12).sebs.metrics.v1.IngestInvocationsRequest\x1a*.sebs.metrics.v1.IngestInvocationsResponse\"\b\xfa\x80\x19\x04\b\x02\x10\x01\x12\x95\x01\n" +
 	"\x0fListInvocations\x12'.sebs.metrics.v1.ListInvocationsRequest\x1a(.sebs.metrics.v1.ListInvocationsResponse\"/\xfa\x80\x19\x04\b\x01\x10\x01\x82\xd3\xe4\x93\x02!\x12\x1f/v1/{parent=runs/*}/invocations\x12\x82\x01\n" +
 	"\rGetStatistics\x12%.sebs.metrics.v1.GetStatisticsRequest\x1a\x1b.sebs.metrics.v1.Statistics\"-\xfa\x80\x19\x06\b\x01\x10\x01\x18x\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/{run=runs/*}/statistics\x12\x88\x01\n" +
 	"\x11ComputeStatistics\x12).sebs.metrics.v1.ComputeStatisticsRequest\x1a\x1b.sebs.metrics.v1.Statistics\"+\xfa\x80\x19\x06\b\x01\x10\x01\x18x\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/statistics:compute\x12\xb5\x01\n" +
 	"\x0fDownloadMetrics\x12'.sebs.metrics.v1.DownloadMetricsRequest\x1a\x1d.google.longrunning.Operation\"Z\xcaA2\n" +
-	"\x17DownloadMetricsResponse\x12\x17DownloadMetricsMetadata\xfa\x80\x19\x02\b\x02\x82\xd3\xe4\x93\x02\x19:\x01*\"\x14/v1/metrics:download\x12r\n" +
+	"\x17DownloadMetricsResponse\x12\x17DownloadMetricsMetadata\xfa\x80\x19\x02\b\x02\x82\xd3\xe4\x93\x02\x19:\x01*\"\x14/v1/metrics:download\x12p\n" +
+	"\x0eProcessResults\x12&.sebs.metrics.v1.ProcessResultsRequest\x1a'.sebs.metrics.v1.ProcessResultsResponse\"\t\xfa\x80\x19\x05\b\x02\x18\x90\x1c(\x010\x01\x12r\n" +
 	"\tExportRun\x12!.sebs.metrics.v1.ExportRunRequest\x1a\x14.google.api.HttpBody\"*\xfa\x80\x19\a\b\x01\x10\x01\x18\x90\x1c\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/{run=runs/*}:export0\x01\x12\x85\x01\n" +
 	"\n" +
 	"CompactRun\x12\".sebs.metrics.v1.CompactRunRequest\x1a#.sebs.metrics.v1.CompactRunResponse\".\xfa\x80\x19\a\b\x02\x10\x01\x18\xac\x02\x82\xd3\xe4\x93\x02\x1d:\x01*\"\x18/v1/{run=runs/*}:compact\x12\x86\x01\n" +
@@ -1654,7 +2016,7 @@ func file_sebs_metrics_v1_metrics_service_proto_rawDescGZIP() []byte {
 }
 
 var file_sebs_metrics_v1_metrics_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_sebs_metrics_v1_metrics_service_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_sebs_metrics_v1_metrics_service_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_sebs_metrics_v1_metrics_service_proto_goTypes = []any{
 	(ExportRunRequest_Format)(0),      // 0: sebs.metrics.v1.ExportRunRequest.Format
 	(*IngestInvocationsRequest)(nil),  // 1: sebs.metrics.v1.IngestInvocationsRequest
@@ -1671,60 +2033,72 @@ var file_sebs_metrics_v1_metrics_service_proto_goTypes = []any{
 	(*DownloadMetricsRequest)(nil),    // 12: sebs.metrics.v1.DownloadMetricsRequest
 	(*DownloadMetricsMetadata)(nil),   // 13: sebs.metrics.v1.DownloadMetricsMetadata
 	(*DownloadMetricsResponse)(nil),   // 14: sebs.metrics.v1.DownloadMetricsResponse
-	(*ExportRunRequest)(nil),          // 15: sebs.metrics.v1.ExportRunRequest
-	(*CompactRunRequest)(nil),         // 16: sebs.metrics.v1.CompactRunRequest
-	(*CompactRunResponse)(nil),        // 17: sebs.metrics.v1.CompactRunResponse
-	(*ListPricesRequest)(nil),         // 18: sebs.metrics.v1.ListPricesRequest
-	(*ListPricesResponse)(nil),        // 19: sebs.metrics.v1.ListPricesResponse
-	(*Price)(nil),                     // 20: sebs.metrics.v1.Price
-	nil,                               // 21: sebs.metrics.v1.FunctionStatistics.FailuresEntry
-	nil,                               // 22: sebs.metrics.v1.Series.PercentilesEntry
-	nil,                               // 23: sebs.metrics.v1.DownloadMetricsResponse.MetricsEntry
-	(*v1.InvocationBatch)(nil),        // 24: sebs.type.v1.InvocationBatch
-	(*v1.InvocationRecord)(nil),       // 25: sebs.type.v1.InvocationRecord
-	(*durationpb.Duration)(nil),       // 26: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),     // 27: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),           // 28: google.protobuf.Struct
-	(*longrunningpb.Operation)(nil),   // 29: google.longrunning.Operation
-	(*httpbody.HttpBody)(nil),         // 30: google.api.HttpBody
+	(*ProcessResultsRequest)(nil),     // 15: sebs.metrics.v1.ProcessResultsRequest
+	(*ProcessResultsOptions)(nil),     // 16: sebs.metrics.v1.ProcessResultsOptions
+	(*ProcessResultsResponse)(nil),    // 17: sebs.metrics.v1.ProcessResultsResponse
+	(*ProcessResultsSummary)(nil),     // 18: sebs.metrics.v1.ProcessResultsSummary
+	(*ExportRunRequest)(nil),          // 19: sebs.metrics.v1.ExportRunRequest
+	(*CompactRunRequest)(nil),         // 20: sebs.metrics.v1.CompactRunRequest
+	(*CompactRunResponse)(nil),        // 21: sebs.metrics.v1.CompactRunResponse
+	(*ListPricesRequest)(nil),         // 22: sebs.metrics.v1.ListPricesRequest
+	(*ListPricesResponse)(nil),        // 23: sebs.metrics.v1.ListPricesResponse
+	(*Price)(nil),                     // 24: sebs.metrics.v1.Price
+	nil,                               // 25: sebs.metrics.v1.FunctionStatistics.FailuresEntry
+	nil,                               // 26: sebs.metrics.v1.Series.PercentilesEntry
+	nil,                               // 27: sebs.metrics.v1.DownloadMetricsResponse.MetricsEntry
+	(*v1.InvocationBatch)(nil),        // 28: sebs.type.v1.InvocationBatch
+	(*v1.InvocationRecord)(nil),       // 29: sebs.type.v1.InvocationRecord
+	(*durationpb.Duration)(nil),       // 30: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),     // 31: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),           // 32: google.protobuf.Struct
+	(*longrunningpb.Operation)(nil),   // 33: google.longrunning.Operation
+	(*httpbody.HttpBody)(nil),         // 34: google.api.HttpBody
 }
 var file_sebs_metrics_v1_metrics_service_proto_depIdxs = []int32{
-	24, // 0: sebs.metrics.v1.IngestInvocationsRequest.batch:type_name -> sebs.type.v1.InvocationBatch
-	25, // 1: sebs.metrics.v1.ListInvocationsResponse.records:type_name -> sebs.type.v1.InvocationRecord
+	28, // 0: sebs.metrics.v1.IngestInvocationsRequest.batch:type_name -> sebs.type.v1.InvocationBatch
+	29, // 1: sebs.metrics.v1.ListInvocationsResponse.records:type_name -> sebs.type.v1.InvocationRecord
 	8,  // 2: sebs.metrics.v1.Statistics.functions:type_name -> sebs.metrics.v1.FunctionStatistics
-	21, // 3: sebs.metrics.v1.FunctionStatistics.failures:type_name -> sebs.metrics.v1.FunctionStatistics.FailuresEntry
+	25, // 3: sebs.metrics.v1.FunctionStatistics.failures:type_name -> sebs.metrics.v1.FunctionStatistics.FailuresEntry
 	9,  // 4: sebs.metrics.v1.FunctionStatistics.groups:type_name -> sebs.metrics.v1.GroupStatistics
 	10, // 5: sebs.metrics.v1.GroupStatistics.series:type_name -> sebs.metrics.v1.Series
-	22, // 6: sebs.metrics.v1.Series.percentiles:type_name -> sebs.metrics.v1.Series.PercentilesEntry
+	26, // 6: sebs.metrics.v1.Series.percentiles:type_name -> sebs.metrics.v1.Series.PercentilesEntry
 	11, // 7: sebs.metrics.v1.Series.intervals:type_name -> sebs.metrics.v1.ConfidenceInterval
-	26, // 8: sebs.metrics.v1.DownloadMetricsRequest.extend:type_name -> google.protobuf.Duration
-	26, // 9: sebs.metrics.v1.DownloadMetricsRequest.wait:type_name -> google.protobuf.Duration
-	23, // 10: sebs.metrics.v1.DownloadMetricsResponse.metrics:type_name -> sebs.metrics.v1.DownloadMetricsResponse.MetricsEntry
-	0,  // 11: sebs.metrics.v1.ExportRunRequest.format:type_name -> sebs.metrics.v1.ExportRunRequest.Format
-	20, // 12: sebs.metrics.v1.ListPricesResponse.prices:type_name -> sebs.metrics.v1.Price
-	27, // 13: sebs.metrics.v1.Price.effective_time:type_name -> google.protobuf.Timestamp
-	28, // 14: sebs.metrics.v1.DownloadMetricsResponse.MetricsEntry.value:type_name -> google.protobuf.Struct
-	1,  // 15: sebs.metrics.v1.MetricsService.IngestInvocations:input_type -> sebs.metrics.v1.IngestInvocationsRequest
-	3,  // 16: sebs.metrics.v1.MetricsService.ListInvocations:input_type -> sebs.metrics.v1.ListInvocationsRequest
-	5,  // 17: sebs.metrics.v1.MetricsService.GetStatistics:input_type -> sebs.metrics.v1.GetStatisticsRequest
-	6,  // 18: sebs.metrics.v1.MetricsService.ComputeStatistics:input_type -> sebs.metrics.v1.ComputeStatisticsRequest
-	12, // 19: sebs.metrics.v1.MetricsService.DownloadMetrics:input_type -> sebs.metrics.v1.DownloadMetricsRequest
-	15, // 20: sebs.metrics.v1.MetricsService.ExportRun:input_type -> sebs.metrics.v1.ExportRunRequest
-	16, // 21: sebs.metrics.v1.MetricsService.CompactRun:input_type -> sebs.metrics.v1.CompactRunRequest
-	18, // 22: sebs.metrics.v1.MetricsService.ListPrices:input_type -> sebs.metrics.v1.ListPricesRequest
-	2,  // 23: sebs.metrics.v1.MetricsService.IngestInvocations:output_type -> sebs.metrics.v1.IngestInvocationsResponse
-	4,  // 24: sebs.metrics.v1.MetricsService.ListInvocations:output_type -> sebs.metrics.v1.ListInvocationsResponse
-	7,  // 25: sebs.metrics.v1.MetricsService.GetStatistics:output_type -> sebs.metrics.v1.Statistics
-	7,  // 26: sebs.metrics.v1.MetricsService.ComputeStatistics:output_type -> sebs.metrics.v1.Statistics
-	29, // 27: sebs.metrics.v1.MetricsService.DownloadMetrics:output_type -> google.longrunning.Operation
-	30, // 28: sebs.metrics.v1.MetricsService.ExportRun:output_type -> google.api.HttpBody
-	17, // 29: sebs.metrics.v1.MetricsService.CompactRun:output_type -> sebs.metrics.v1.CompactRunResponse
-	19, // 30: sebs.metrics.v1.MetricsService.ListPrices:output_type -> sebs.metrics.v1.ListPricesResponse
-	23, // [23:31] is the sub-list for method output_type
-	15, // [15:23] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	30, // 8: sebs.metrics.v1.DownloadMetricsRequest.extend:type_name -> google.protobuf.Duration
+	30, // 9: sebs.metrics.v1.DownloadMetricsRequest.wait:type_name -> google.protobuf.Duration
+	27, // 10: sebs.metrics.v1.DownloadMetricsResponse.metrics:type_name -> sebs.metrics.v1.DownloadMetricsResponse.MetricsEntry
+	16, // 11: sebs.metrics.v1.ProcessResultsRequest.options:type_name -> sebs.metrics.v1.ProcessResultsOptions
+	30, // 12: sebs.metrics.v1.ProcessResultsOptions.extend:type_name -> google.protobuf.Duration
+	30, // 13: sebs.metrics.v1.ProcessResultsOptions.wait:type_name -> google.protobuf.Duration
+	13, // 14: sebs.metrics.v1.ProcessResultsResponse.progress:type_name -> sebs.metrics.v1.DownloadMetricsMetadata
+	18, // 15: sebs.metrics.v1.ProcessResultsResponse.summary:type_name -> sebs.metrics.v1.ProcessResultsSummary
+	7,  // 16: sebs.metrics.v1.ProcessResultsSummary.statistics:type_name -> sebs.metrics.v1.Statistics
+	0,  // 17: sebs.metrics.v1.ExportRunRequest.format:type_name -> sebs.metrics.v1.ExportRunRequest.Format
+	24, // 18: sebs.metrics.v1.ListPricesResponse.prices:type_name -> sebs.metrics.v1.Price
+	31, // 19: sebs.metrics.v1.Price.effective_time:type_name -> google.protobuf.Timestamp
+	32, // 20: sebs.metrics.v1.DownloadMetricsResponse.MetricsEntry.value:type_name -> google.protobuf.Struct
+	1,  // 21: sebs.metrics.v1.MetricsService.IngestInvocations:input_type -> sebs.metrics.v1.IngestInvocationsRequest
+	3,  // 22: sebs.metrics.v1.MetricsService.ListInvocations:input_type -> sebs.metrics.v1.ListInvocationsRequest
+	5,  // 23: sebs.metrics.v1.MetricsService.GetStatistics:input_type -> sebs.metrics.v1.GetStatisticsRequest
+	6,  // 24: sebs.metrics.v1.MetricsService.ComputeStatistics:input_type -> sebs.metrics.v1.ComputeStatisticsRequest
+	12, // 25: sebs.metrics.v1.MetricsService.DownloadMetrics:input_type -> sebs.metrics.v1.DownloadMetricsRequest
+	15, // 26: sebs.metrics.v1.MetricsService.ProcessResults:input_type -> sebs.metrics.v1.ProcessResultsRequest
+	19, // 27: sebs.metrics.v1.MetricsService.ExportRun:input_type -> sebs.metrics.v1.ExportRunRequest
+	20, // 28: sebs.metrics.v1.MetricsService.CompactRun:input_type -> sebs.metrics.v1.CompactRunRequest
+	22, // 29: sebs.metrics.v1.MetricsService.ListPrices:input_type -> sebs.metrics.v1.ListPricesRequest
+	2,  // 30: sebs.metrics.v1.MetricsService.IngestInvocations:output_type -> sebs.metrics.v1.IngestInvocationsResponse
+	4,  // 31: sebs.metrics.v1.MetricsService.ListInvocations:output_type -> sebs.metrics.v1.ListInvocationsResponse
+	7,  // 32: sebs.metrics.v1.MetricsService.GetStatistics:output_type -> sebs.metrics.v1.Statistics
+	7,  // 33: sebs.metrics.v1.MetricsService.ComputeStatistics:output_type -> sebs.metrics.v1.Statistics
+	33, // 34: sebs.metrics.v1.MetricsService.DownloadMetrics:output_type -> google.longrunning.Operation
+	17, // 35: sebs.metrics.v1.MetricsService.ProcessResults:output_type -> sebs.metrics.v1.ProcessResultsResponse
+	34, // 36: sebs.metrics.v1.MetricsService.ExportRun:output_type -> google.api.HttpBody
+	21, // 37: sebs.metrics.v1.MetricsService.CompactRun:output_type -> sebs.metrics.v1.CompactRunResponse
+	23, // 38: sebs.metrics.v1.MetricsService.ListPrices:output_type -> sebs.metrics.v1.ListPricesResponse
+	30, // [30:39] is the sub-list for method output_type
+	21, // [21:30] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_sebs_metrics_v1_metrics_service_proto_init() }
@@ -1734,13 +2108,22 @@ func file_sebs_metrics_v1_metrics_service_proto_init() {
 	}
 	file_sebs_metrics_v1_metrics_service_proto_msgTypes[2].OneofWrappers = []any{}
 	file_sebs_metrics_v1_metrics_service_proto_msgTypes[7].OneofWrappers = []any{}
+	file_sebs_metrics_v1_metrics_service_proto_msgTypes[14].OneofWrappers = []any{
+		(*ProcessResultsRequest_Options)(nil),
+		(*ProcessResultsRequest_Chunk)(nil),
+	}
+	file_sebs_metrics_v1_metrics_service_proto_msgTypes[16].OneofWrappers = []any{
+		(*ProcessResultsResponse_Progress)(nil),
+		(*ProcessResultsResponse_Chunk)(nil),
+		(*ProcessResultsResponse_Summary)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sebs_metrics_v1_metrics_service_proto_rawDesc), len(file_sebs_metrics_v1_metrics_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   23,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -26,6 +26,7 @@ const (
 	MetricsService_GetStatistics_FullMethodName     = "/sebs.metrics.v1.MetricsService/GetStatistics"
 	MetricsService_ComputeStatistics_FullMethodName = "/sebs.metrics.v1.MetricsService/ComputeStatistics"
 	MetricsService_DownloadMetrics_FullMethodName   = "/sebs.metrics.v1.MetricsService/DownloadMetrics"
+	MetricsService_ProcessResults_FullMethodName    = "/sebs.metrics.v1.MetricsService/ProcessResults"
 	MetricsService_ExportRun_FullMethodName         = "/sebs.metrics.v1.MetricsService/ExportRun"
 	MetricsService_CompactRun_FullMethodName        = "/sebs.metrics.v1.MetricsService/CompactRun"
 	MetricsService_ListPrices_FullMethodName        = "/sebs.metrics.v1.MetricsService/ListPrices"
@@ -47,6 +48,8 @@ type MetricsServiceClient interface {
 	ComputeStatistics(ctx context.Context, in *ComputeStatisticsRequest, opts ...grpc.CallOption) (*Statistics, error)
 	// Fetches the platform's metrics for a run's invocations and adds them to the stored results (`download_metrics`). The operation's response is a `DownloadMetricsResponse`.
 	DownloadMetrics(ctx context.Context, in *DownloadMetricsRequest, opts ...grpc.CallOption) (*longrunningpb.Operation, error)
+	// Fills a SeBS result file of any size with the platform's metrics and computes its statistics (`benchmark process`, `benchmark statistics`): the first message carries `options`, the following ones `chunk`; the answers carry progress, the filled file in chunks, and at the end `summary`.
+	ProcessResults(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ProcessResultsRequest, ProcessResultsResponse], error)
 	// Exports a run as one file, streamed.
 	ExportRun(ctx context.Context, in *ExportRunRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[httpbody.HttpBody], error)
 	// Closes a run: waits until its results are stored, and compacts them.
@@ -113,9 +116,22 @@ func (c *metricsServiceClient) DownloadMetrics(ctx context.Context, in *Download
 	return out, nil
 }
 
+func (c *metricsServiceClient) ProcessResults(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ProcessResultsRequest, ProcessResultsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &MetricsService_ServiceDesc.Streams[0], MetricsService_ProcessResults_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ProcessResultsRequest, ProcessResultsResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type MetricsService_ProcessResultsClient = grpc.BidiStreamingClient[ProcessResultsRequest, ProcessResultsResponse]
+
 func (c *metricsServiceClient) ExportRun(ctx context.Context, in *ExportRunRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[httpbody.HttpBody], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &MetricsService_ServiceDesc.Streams[0], MetricsService_ExportRun_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &MetricsService_ServiceDesc.Streams[1], MetricsService_ExportRun_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -168,6 +184,8 @@ type MetricsServiceServer interface {
 	ComputeStatistics(context.Context, *ComputeStatisticsRequest) (*Statistics, error)
 	// Fetches the platform's metrics for a run's invocations and adds them to the stored results (`download_metrics`). The operation's response is a `DownloadMetricsResponse`.
 	DownloadMetrics(context.Context, *DownloadMetricsRequest) (*longrunningpb.Operation, error)
+	// Fills a SeBS result file of any size with the platform's metrics and computes its statistics (`benchmark process`, `benchmark statistics`): the first message carries `options`, the following ones `chunk`; the answers carry progress, the filled file in chunks, and at the end `summary`.
+	ProcessResults(grpc.BidiStreamingServer[ProcessResultsRequest, ProcessResultsResponse]) error
 	// Exports a run as one file, streamed.
 	ExportRun(*ExportRunRequest, grpc.ServerStreamingServer[httpbody.HttpBody]) error
 	// Closes a run: waits until its results are stored, and compacts them.
@@ -198,6 +216,9 @@ func (UnimplementedMetricsServiceServer) ComputeStatistics(context.Context, *Com
 }
 func (UnimplementedMetricsServiceServer) DownloadMetrics(context.Context, *DownloadMetricsRequest) (*longrunningpb.Operation, error) {
 	return nil, status.Error(codes.Unimplemented, "method DownloadMetrics not implemented")
+}
+func (UnimplementedMetricsServiceServer) ProcessResults(grpc.BidiStreamingServer[ProcessResultsRequest, ProcessResultsResponse]) error {
+	return status.Error(codes.Unimplemented, "method ProcessResults not implemented")
 }
 func (UnimplementedMetricsServiceServer) ExportRun(*ExportRunRequest, grpc.ServerStreamingServer[httpbody.HttpBody]) error {
 	return status.Error(codes.Unimplemented, "method ExportRun not implemented")
@@ -319,6 +340,13 @@ func _MetricsService_DownloadMetrics_Handler(srv interface{}, ctx context.Contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _MetricsService_ProcessResults_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(MetricsServiceServer).ProcessResults(&grpc.GenericServerStream[ProcessResultsRequest, ProcessResultsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type MetricsService_ProcessResultsServer = grpc.BidiStreamingServer[ProcessResultsRequest, ProcessResultsResponse]
+
 func _MetricsService_ExportRun_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(ExportRunRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -403,6 +431,12 @@ var MetricsService_ServiceDesc = grpc.ServiceDesc{
 		},
 	},
 	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "ProcessResults",
+			Handler:       _MetricsService_ProcessResults_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
 		{
 			StreamName:    "ExportRun",
 			Handler:       _MetricsService_ExportRun_Handler,
