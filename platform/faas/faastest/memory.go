@@ -279,6 +279,7 @@ func (m *Memory) DeleteFunction(ctx context.Context, name string) error {
 	}
 	defer done()
 	if _, err := m.find(name); err != nil {
+		m.counts["DeleteFunction"]--
 		return err
 	}
 	delete(m.functions, name)
