@@ -1,0 +1,164 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/sebs-suite/sebs/benchmarks"
+	"github.com/sebs-suite/sebs/internal/app"
+	"github.com/sebs-suite/sebs/internal/events"
+	"github.com/sebs-suite/sebs/runtimes"
+	"github.com/sebs-suite/sebs/services/builder/benchmark"
+	"github.com/sebs-suite/sebs/services/builder/confine"
+	"github.com/sebs-suite/sebs/services/builder/inputs"
+	"github.com/sebs-suite/sebs/services/builder/packaging"
+	"github.com/sebs-suite/sebs/services/builder/pytools"
+	"github.com/sebs-suite/sebs/services/builder/runtimesdata"
+
+	builderv1 "github.com/sebs-suite/sebs/gen/go/sebs/builder/v1"
+	storagev1 "github.com/sebs-suite/sebs/gen/go/sebs/storage/v1"
+)
+
+// Config is the section `builder` of the configuration.
+type Config struct {
+	// BenchmarksDirs are trees of benchmark folders, searched before the catalogue that ships with the suite. The
+	// directories of the environment variable SEBS_BENCHMARKS_DIR (separated as in PATH) follow them.
+	BenchmarksDirs []string `yaml:"benchmarks_dirs"`
+	// BenchmarksDataDirs are trees of input data; SEBS_BENCHMARKS_DATA_DIR adds to them.
+	BenchmarksDataDirs []string `yaml:"benchmarks_data_dirs"`
+	// Python is the interpreter for input.py; empty means to look for one.
+	Python string `yaml:"python"`
+	// WorkDir is where users' code works; empty means the system's directory for temporary files.
+	WorkDir string `yaml:"work_dir"`
+	// User is the account that users' code runs as when the service runs as root; empty means nobody.
+	User string `yaml:"user"`
+	// InputTimeout bounds one run of input.py, its uploads included.
+	InputTimeout time.Duration `yaml:"input_timeout"`
+	// InstallTimeout bounds one installation of dependencies.
+	InstallTimeout time.Duration `yaml:"install_timeout"`
+	// ScriptTimeout bounds one run of init.sh or package.sh.
+	ScriptTimeout time.Duration `yaml:"script_timeout"`
+	// OperationTimeout bounds building a package, or preparing an input, as a whole.
+	OperationTimeout time.Duration `yaml:"operation_timeout"`
+}
+
+// DefaultConfig returns what holds without a configuration.
+func DefaultConfig() Config {
+	return Config{
+		InputTimeout: 10 * time.Minute, InstallTimeout: 15 * time.Minute, ScriptTimeout: 10 * time.Minute, OperationTimeout: 45 * time.Minute,
+	}
+}
+
+// Validate reports limits that are not positive.
+func (c Config) Validate() error {
+	var problems []error
+	for key, limit := range map[string]time.Duration{
+		"input_timeout": c.InputTimeout, "install_timeout": c.InstallTimeout, "script_timeout": c.ScriptTimeout, "operation_timeout": c.OperationTimeout,
+	} {
+		if limit <= 0 {
+			problems = append(problems, fmt.Errorf("%s must be above zero, such as 10m", key))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// Setup builds the service in a process.
+func Setup(_ context.Context, p *app.Process) error {
+	config := DefaultConfig()
+	if err := p.Section("builder", &config); err != nil {
+		return err
+	}
+	conn, err := p.Dial("storage")
+	if err != nil {
+		return err
+	}
+	server, err := build(p, config, storagev1.NewStorageServiceClient(conn))
+	if err != nil {
+		return err
+	}
+	p.Operations.OnResume("builder/"+kindPackage, server.resume)
+	p.Operations.OnResume("builder/"+kindInput, server.resume)
+	p.RegisterGRPC(func(r grpc.ServiceRegistrar) { builderv1.RegisterBuilderServiceServer(r, server) })
+	return nil
+}
+
+// build puts the parts together.
+func build(p *app.Process, config Config, storage storagev1.StorageServiceClient) (*Server, error) {
+	catalogue, err := openCatalogue(config)
+	if err != nil {
+		return nil, err
+	}
+	table, err := runtimesdata.Load()
+	if err != nil {
+		return nil, err
+	}
+	layouts, err := runtimes.Load()
+	if err != nil {
+		return nil, err
+	}
+	user, err := confine.UnprivilegedUser(config.User)
+	if err != nil {
+		return nil, fmt.Errorf("find the account for users' code (builder.user): %w", err)
+	}
+	var (
+		dir        = filepath.Join(p.StateDir, "builder")
+		confiner   = confine.New(config.WorkDir, user)
+		finder     = pytools.NewFinder(confiner, config.Python)
+		client     = &http.Client{Timeout: 5 * time.Minute}
+		installers = pytools.NewInstallers(confiner, finder, client, dir, config.InstallTimeout, p.Log)
+		sites      = pytools.NewSites(installers, filepath.Join(dir, "sites"))
+		store      = NewStore(storage)
+	)
+	return NewServer(Dependencies{
+		Records: p.Cache, Operations: p.Operations, Facts: teller{p.Events}, Storage: storage, Store: store,
+		Catalogue: catalogue, Runtimes: table, Layouts: layouts,
+		Packages: packaging.NewBuilder(packaging.Options{
+			Layouts: layouts, Confiner: confiner, Python: installers, Node: packaging.NewNPM(confiner, config.InstallTimeout),
+			Store: store, LayersDir: filepath.Join(dir, "layers"), Locks: p.Cache, ScriptTimeout: config.ScriptTimeout,
+		}),
+		Runner: inputs.NewRunner(confiner, finder, sites, config.InputTimeout, p.Log),
+		Dir:    dir, HostArchitecture: pytools.HostArchitecture(), Limits: Limits{Operation: config.OperationTimeout}, Log: p.Log,
+	}), nil
+}
+
+// openCatalogue opens the configured trees, then the one that ships with the suite.
+func openCatalogue(config Config) (*benchmark.Catalogue, error) {
+	roots, err := openRoots(config.BenchmarksDirs, "SEBS_BENCHMARKS_DIR")
+	if err != nil {
+		return nil, err
+	}
+	data, err := openRoots(config.BenchmarksDataDirs, "SEBS_BENCHMARKS_DATA_DIR")
+	if err != nil {
+		return nil, err
+	}
+	roots = append(roots, benchmark.Root{Label: "the shipped catalogue", FS: benchmarks.Files()})
+	return benchmark.NewCatalogue(roots, data), nil
+}
+
+func openRoots(dirs []string, variable string) ([]benchmark.Root, error) {
+	var roots []benchmark.Root
+	for _, dir := range append(dirs, filepath.SplitList(os.Getenv(variable))...) {
+		root, err := benchmark.DirRoot(dir)
+		if err != nil {
+			return nil, err
+		}
+		roots = append(roots, root)
+	}
+	return roots, nil
+}
+
+// teller publishes the builder's events.
+type teller struct{ bus *events.Bus }
+
+// Tell publishes a fact.
+func (t teller) Tell(ctx context.Context, event string, fact proto.Message, id string) error {
+	return t.bus.Publish(ctx, "builder."+event, fact, id)
+}
