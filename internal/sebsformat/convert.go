@@ -46,6 +46,23 @@ func FromResult(r *typev1.ExecutionResult, zone *time.Location) *Invocation {
 	return inv
 }
 
+// FromRecord makes the file's form of an invocation record, with the client's times in the machine's own zone.
+func FromRecord(r *typev1.InvocationRecord) *Invocation {
+	result := r.GetResult()
+	if result == nil {
+		result = &typev1.ExecutionResult{Stats: &typev1.ExecutionStats{Failure: true}}
+	}
+	inv := FromResult(result, nil)
+	// A call that failed early has no times of its own.
+	if result.GetTimes().GetClientBegin() == nil {
+		inv.Times.ClientBegin = time.Unix(0, r.GetStartedUnixNs())
+	}
+	if result.GetTimes().GetClientEnd() == nil {
+		inv.Times.ClientEnd = time.Unix(0, r.GetFinishedUnixNs())
+	}
+	return inv
+}
+
 // fieldOf returns the message, or an empty one for nil, so that optional fields can be read without a check.
 func fieldOf[M any](m *M) *M {
 	if m == nil {

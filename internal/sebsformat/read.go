@@ -46,41 +46,49 @@ func (o ReadOptions) zone() *time.Location {
 // Read reads a result file as a whole. Both `_metrics` and `metrics` are accepted.
 func Read(r io.Reader, opts ReadOptions) (*Experiment, error) {
 	e := &Experiment{Invocations: make(map[string]map[string]*Invocation)}
-	h, err := Walk(r, opts, func(function, key string, inv *Invocation) error {
-		entries := e.Invocations[function]
-		if entries == nil {
-			entries = make(map[string]*Invocation)
-			e.Invocations[function] = entries
-		}
-		if key != "" {
-			entries[key] = inv
-		}
+	w := newWalker(r, opts, func(function, key string, inv *Invocation) error {
+		e.Invocations[function][key] = inv
 		return nil
 	})
-	if err != nil {
+	// A function without invocations is kept too.
+	w.function = func(name string) {
+		if e.Invocations[name] == nil {
+			e.Invocations[name] = make(map[string]*Invocation)
+		}
+	}
+	if err := w.file(); err != nil {
 		return nil, err
 	}
-	e.Header = *h
+	e.Header = *w.header
 	return e, nil
 }
 
-// Walk reads a result file in constant memory: each is called for every invocation in the order of the file, and once with an empty
-// key and a nil invocation for a function without any; the rest of the file is returned. Errors of each are returned as they are.
+// Walk reads a result file in constant memory: each is called for every invocation in the order of the file; the rest of the file is
+// returned. Errors of each are returned as they are.
 func Walk(r io.Reader, opts ReadOptions, each func(function, key string, inv *Invocation) error) (*Header, error) {
-	w := &walker{dec: json.NewDecoder(r), zone: opts.zone(), each: each, header: &Header{}, seen: make(map[string]bool)}
-	w.dec.UseNumber()
+	w := newWalker(r, opts, each)
 	if err := w.file(); err != nil {
 		return nil, err
 	}
 	return w.header, nil
 }
 
+func newWalker(r io.Reader, opts ReadOptions, each func(function, key string, inv *Invocation) error) *walker {
+	w := &walker{
+		dec: json.NewDecoder(r), zone: opts.zone(), each: each, function: func(string) {}, header: &Header{}, seen: make(map[string]bool),
+	}
+	w.dec.UseNumber()
+	return w
+}
+
 type walker struct {
-	dec    *json.Decoder
-	zone   *time.Location
-	each   func(function, key string, inv *Invocation) error
-	header *Header
-	seen   map[string]bool
+	dec  *json.Decoder
+	zone *time.Location
+	each func(function, key string, inv *Invocation) error
+	// function is told every function before its invocations.
+	function func(name string)
+	header   *Header
+	seen     map[string]bool
 }
 
 func (w *walker) syntax(path string, err error) error {
@@ -215,19 +223,14 @@ func (w *walker) seconds(key string, into *float64) error {
 func (w *walker) invocations() error {
 	return w.object("_invocations", func(function string) error {
 		path := "_invocations." + function
-		empty := true
-		err := w.object(path, func(key string) error {
-			empty = false
+		w.function(function)
+		return w.object(path, func(key string) error {
 			inv, err := w.invocation(path + "." + key)
 			if err != nil {
 				return err
 			}
 			return w.each(function, key, inv)
 		})
-		if err == nil && empty {
-			err = w.each(function, "", nil)
-		}
-		return err
 	})
 }
 
