@@ -158,6 +158,16 @@ func (d *Definition) clone() *Definition {
 	return &c
 }
 
+// keepSecrets fills in secrets that are named without a value from the definition before. Secrets are never read back, so
+// who changes one thing cannot send the others again.
+func (d *Definition) keepSecrets(old *Definition) {
+	for name, value := range d.Config.Secrets {
+		if before, ok := old.Config.Secrets[name]; ok && value.Empty() {
+			d.Config.Secrets[name] = before
+		}
+	}
+}
+
 // stored is the file form of a definition. It holds secrets in clear and is readable by the host's user only.
 type stored struct {
 	Name           string            `json:"name"`

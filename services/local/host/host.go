@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -29,11 +28,9 @@ type Kind interface {
 	// Available tells why the runtime cannot run; nil when it can.
 	Available(ctx context.Context, r sandbox.Runtime, image string) error
 	// Runtimes lists what can run, the newest version of a language first.
-	Runtimes(ctx context.Context) []sandbox.Runtime
+	Runtimes(ctx context.Context) []sandbox.Offer
 	// RuntimeAPIHost is the address to listen on for a Runtime API, and the one by which sandboxes reach it.
 	RuntimeAPIHost(ctx context.Context) (listen, advertise string, err error)
-	// PeerAllowed tells whether a connection to the Runtime API may come from the address.
-	PeerAllowed(net.Addr) bool
 	Start(ctx context.Context, spec sandbox.Spec) (sandbox.Instance, error)
 	// Orphans lists sandboxes of this state directory that no running host owns, and removes them unless dryRun.
 	Orphans(ctx context.Context, dryRun bool) ([]string, error)
@@ -355,7 +352,7 @@ func (h *Host) choose(ctx context.Context, c *Config) (Kind, error) {
 	if c.Runtime.Version == "" && c.Image == "" {
 		for _, r := range kind.Runtimes(ctx) {
 			if r.Language == c.Runtime.Language {
-				c.Runtime = r
+				c.Runtime = r.Runtime
 				break
 			}
 		}
@@ -382,6 +379,7 @@ func (h *Host) install(spec Spec, digest string, kind Kind) (*Definition, error)
 	case err == nil:
 		old := existing.definition()
 		def.Version, def.Created, def.Port, def.Trigger = old.Version+1, old.Created, old.Port, old.Trigger
+		def.keepSecrets(old)
 		if err := def.save(existing.dir); err != nil {
 			return nil, err
 		}
@@ -462,13 +460,10 @@ func (h *Host) Configure(ctx context.Context, name string, c Config) (*Definitio
 		return nil, fmt.Errorf("configure function %s: %w", name, err)
 	}
 	return h.change(name, func(d *Definition) {
-		for key, value := range c.Secrets {
-			if old, ok := d.Config.Secrets[key]; ok && value.Empty() {
-				c.Secrets[key] = old
-			}
-		}
+		old := *d
 		d.Config, d.Kind = c, kind.Name()
 		d.Version++
+		d.keepSecrets(&old)
 	})
 }
 
@@ -606,4 +601,9 @@ func (h *Host) Close(ctx context.Context) error {
 		problems = append(problems, f.flush(time.Now().Add(logSettles)))
 	}
 	return errors.Join(append(problems, h.unlock())...)
+}
+
+// Prefers tells whether functions that ask for no kind of sandbox may get this one.
+func (h *Host) Prefers(kind string) bool {
+	return h.options.DefaultKind == "auto" || h.options.DefaultKind == kind
 }

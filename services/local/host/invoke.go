@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -353,14 +355,16 @@ func (h *Host) launch(ctx context.Context, def *Definition) (*box, error) {
 		return nil, err
 	}
 	id := uuid.NewString()
+	peer := &gate{open: make(chan struct{})}
 	b := &box{
 		id: id, version: def.Version, kind: def.Kind, code: def.ArchiveSHA256, memoryMB: def.Config.MemoryMB, log: newBoxLog(),
-		api: runtimeapi.New(listener, kind.PeerAllowed), started: time.Now(),
+		api: runtimeapi.New(listener, peer.allows), started: time.Now(),
 	}
 	spec := sandbox.Spec{
 		ID: id, Deployment: def.Config.Labels["deployment"], Function: def.Name, Runtime: def.Config.Runtime,
 		RuntimeRoot: h.options.RuntimeRoot, Image: def.Config.Image, Env: variables(def, id),
 		RuntimeAPI: advertise + ":" + strconv.Itoa(b.api.Port()), MemoryMB: def.Config.MemoryMB, Output: b.log,
+		Peer: peer.set,
 	}
 	if def.ArchiveSHA256 != "" {
 		spec.TaskRoot = h.code.path(def.ArchiveSHA256)
@@ -369,11 +373,33 @@ func (h *Host) launch(ctx context.Context, def *Definition) (*box, error) {
 		spec.CPUs = float64(def.Config.MemoryMB) / MemoryPerVCPU
 	}
 	b.instance, err = kind.Start(ctx, spec)
+	peer.set(nil) // a kind that named no address has no sandbox behind it
 	if err != nil {
 		return nil, errors.Join(err, b.api.Close())
 	}
 	b.id = b.instance.ID()
 	return b, nil
+}
+
+// gate lets one address reach a Runtime API, once it is known.
+type gate struct {
+	once sync.Once
+	open chan struct{}
+	ip   net.IP
+}
+
+func (g *gate) set(ip net.IP) {
+	g.once.Do(func() {
+		g.ip = ip
+		close(g.open)
+	})
+}
+
+// allows waits until the address is known.
+func (g *gate) allows(a net.Addr) bool {
+	<-g.open
+	t, ok := a.(*net.TCPAddr)
+	return ok && t.IP.Equal(g.ip)
 }
 
 func arn(name string) string { return "arn:aws:lambda:local:000000000000:function:" + name }

@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"sort"
 	"strings"
 )
@@ -32,6 +33,8 @@ type Spec struct {
 	Env map[string]string
 	// RuntimeAPI is host:port of the Runtime API as seen from inside the sandbox.
 	RuntimeAPI string
+	// Peer is called once with the address from which the sandbox will reach the Runtime API; connections wait for it.
+	Peer func(net.IP)
 	// MemoryMB limits the memory of the whole sandbox.
 	MemoryMB int
 	// CPUs is the share of processor time in vCPUs granted once the runtime has initialised; 0 is no limit.
@@ -93,6 +96,12 @@ type Runtime struct {
 
 // String renders the runtime as "python 3.12".
 func (r Runtime) String() string { return strings.TrimSpace(r.Language + " " + r.Version) }
+
+// Offer is a runtime that a kind can run, and what provides it: an interpreter's path or an image's name.
+type Offer struct {
+	Runtime
+	Provider string
+}
 
 // Capabilities says what a kind enforces. An empty string means enforced; otherwise the text is the reason why not.
 type Capabilities struct {

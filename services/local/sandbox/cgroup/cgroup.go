@@ -150,6 +150,23 @@ func (m *Manager) Create(name string, memoryBytes int64) (Group, error) {
 	return g, nil
 }
 
+// Of finds the memory control group of another process from its membership file (/proc/<pid>/cgroup).
+func Of(mount, membership string) (Group, error) {
+	raw, err := os.ReadFile(membership)
+	if err != nil {
+		return Group{}, fmt.Errorf("read control group membership: %w", err)
+	}
+	paths, unified := parseSelf(raw)
+	if _, err := os.Stat(filepath.Join(mount, "cgroup.controllers")); err == nil {
+		return Group{version: 2, memory: filepath.Join(mount, unified)}, nil
+	}
+	own, ok := paths["memory"]
+	if !ok {
+		return Group{}, errors.New("no memory control group")
+	}
+	return Group{version: 1, memory: filepath.Join(mount, "memory", own)}, nil
+}
+
 // At names the group of a sandbox whose directories are known, for cleaning up after a crash.
 func At(version int, memory, cpu string) Group {
 	return Group{version: version, memory: memory, cpu: cpu}

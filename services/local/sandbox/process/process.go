@@ -93,8 +93,8 @@ func (k *Kind) Available(ctx context.Context, r sandbox.Runtime, image string) e
 }
 
 // Runtimes lists what the kind can run, by language, newest version first.
-func (k *Kind) Runtimes(ctx context.Context) []sandbox.Runtime {
-	var out []sandbox.Runtime
+func (k *Kind) Runtimes(ctx context.Context) []sandbox.Offer {
+	var out []sandbox.Offer
 	for _, l := range []struct{ language, family string }{{"python", "python"}, {"nodejs", "node"}} {
 		for _, i := range k.finder.List(ctx, l.family) {
 			parts := strings.Split(i.Version, ".")
@@ -103,8 +103,8 @@ func (k *Kind) Runtimes(ctx context.Context) []sandbox.Runtime {
 				version += "." + parts[1]
 			}
 			r := sandbox.Runtime{Language: l.language, Version: version}
-			if len(out) == 0 || out[len(out)-1] != r {
-				out = append(out, r)
+			if len(out) == 0 || out[len(out)-1].Runtime != r {
+				out = append(out, sandbox.Offer{Runtime: r, Provider: i.Path})
 			}
 		}
 	}
@@ -114,12 +114,6 @@ func (k *Kind) Runtimes(ctx context.Context) []sandbox.Runtime {
 // RuntimeAPIHost is where the Runtime API of a sandbox must listen.
 func (k *Kind) RuntimeAPIHost(context.Context) (listen, advertise string, err error) {
 	return "127.0.0.1", "127.0.0.1", nil
-}
-
-// PeerAllowed tells whether a connection to a Runtime API may come from the address.
-func (k *Kind) PeerAllowed(a net.Addr) bool {
-	t, ok := a.(*net.TCPAddr)
-	return ok && t.IP.IsLoopback()
 }
 
 // record is what the sandbox's folder says about it, so that a later host can end it.
@@ -205,6 +199,9 @@ func (k *Kind) launch(spec sandbox.Spec, args, roots []string, dir, scratch stri
 	i := &instance{
 		kind: k, id: spec.ID, dir: dir, cpus: spec.CPUs, limit: int64(spec.MemoryMB) << 20,
 		handle: h, output: newOutput(r, spec.Output), done: make(chan struct{}),
+	}
+	if spec.Peer != nil {
+		spec.Peer(net.IPv4(127, 0, 0, 1))
 	}
 	rec := h.record()
 	raw, err := json.Marshal(rec)

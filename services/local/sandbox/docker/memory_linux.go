@@ -1,0 +1,45 @@
+package docker
+
+import (
+	"bytes"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/sebs-suite/sebs/services/local/sandbox/cgroup"
+)
+
+// memoryReader reads a container's memory from its control group, which is much cheaper than asking the Engine. It is nil
+// where the container's process cannot be seen from here.
+func memoryReader(pid int, id string) func() (int64, error) {
+	raw, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
+	if err != nil || !strings.Contains(string(raw), id) {
+		return nil // another machine's process with the same number
+	}
+	group, err := cgroup.Of("/sys/fs/cgroup", "/proc/"+strconv.Itoa(pid)+"/cgroup")
+	if err != nil {
+		return nil
+	}
+	return group.MemoryUsed
+}
+
+// highWater is the most resident memory that the first process of the container has had.
+func highWater(pid int) int64 {
+	raw, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	if err != nil {
+		return 0
+	}
+	_, rest, ok := bytes.Cut(raw, []byte("VmHWM:"))
+	if !ok {
+		return 0
+	}
+	line, _, _ := bytes.Cut(rest, []byte("kB"))
+	kb, err := strconv.ParseInt(string(bytes.TrimSpace(line)), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return kb << 10
+}
+
+func signalName(n int) string { return syscall.Signal(n).String() }
