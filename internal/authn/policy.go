@@ -21,7 +21,7 @@ type Policy struct {
 	Role typev1.Role
 	// Idempotent methods may be repeated by a client on its own.
 	Idempotent bool
-	// Timeout is the deadline that is set when the caller brings none.
+	// Timeout is the deadline that is set when the caller brings none; 0 means that of [Policy.Deadline].
 	Timeout time.Duration
 }
 
@@ -52,15 +52,15 @@ func find(fullMethod string) (Policy, bool) {
 	service, method, _ := strings.Cut(strings.TrimPrefix(fullMethod, "/"), "/")
 	switch {
 	case strings.HasPrefix(service, "grpc.health."):
-		return Policy{Timeout: DefaultTimeout}, true
+		return Policy{}, true
 	case strings.HasPrefix(service, "grpc.reflection."):
-		return Policy{Role: typev1.Role_ROLE_VIEWER, Timeout: time.Hour}, true
+		return Policy{Role: typev1.Role_ROLE_VIEWER}, true
 	case service == "google.longrunning.Operations" && (method == "CancelOperation" || method == "DeleteOperation"):
-		return Policy{Role: typev1.Role_ROLE_OPERATOR, Idempotent: true, Timeout: DefaultTimeout}, true
+		return Policy{Role: typev1.Role_ROLE_OPERATOR, Idempotent: true}, true
 	case service == "google.longrunning.Operations":
-		return Policy{Role: typev1.Role_ROLE_VIEWER, Idempotent: true, Timeout: DefaultTimeout}, true
+		return Policy{Role: typev1.Role_ROLE_VIEWER, Idempotent: true}, true
 	}
-	policy := Policy{Role: typev1.Role_ROLE_OPERATOR, Timeout: DefaultTimeout}
+	policy := Policy{Role: typev1.Role_ROLE_OPERATOR}
 	found, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(service + "." + method))
 	if err != nil {
 		return policy, false
@@ -81,4 +81,18 @@ func find(fullMethod string) (Policy, bool) {
 		policy.Timeout = time.Duration(s) * time.Second
 	}
 	return policy, true
+}
+
+// streamTimeout is the deadline of a stream whose policy names none: transfers take their time.
+const streamTimeout = time.Hour
+
+// Deadline returns how long a call may take when its caller does not say.
+func (p Policy) Deadline(stream bool) time.Duration {
+	switch {
+	case p.Timeout > 0:
+		return p.Timeout
+	case stream:
+		return streamTimeout
+	}
+	return DefaultTimeout
 }

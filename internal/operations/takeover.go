@@ -129,11 +129,20 @@ func (m *Manager) takeUp(ctx context.Context) error {
 		}
 	}
 	for _, name := range orphans {
+		if m.isStopping() {
+			return nil
+		}
 		if err := m.adopt(ctx, name); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (m *Manager) isStopping() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.stopping
 }
 
 // served returns the services whose operations this process answers for.
