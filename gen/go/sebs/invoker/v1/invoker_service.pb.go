@@ -107,9 +107,11 @@ type InvokeRequest struct {
 	// The number of the invocation in its run.
 	Sequence int64 `protobuf:"varint,6,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	// The phase of the run.
-	Phase         string `protobuf:"bytes,7,opt,name=phase,proto3" json:"phase,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Phase string `protobuf:"bytes,7,opt,name=phase,proto3" json:"phase,omitempty"`
+	// Whether a connection of an earlier call may be used and is kept for the next one. Absent means no: the call then pays for its connection, as in SeBS.
+	ReuseConnections bool `protobuf:"varint,8,opt,name=reuse_connections,json=reuseConnections,proto3" json:"reuse_connections,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *InvokeRequest) Reset() {
@@ -189,6 +191,13 @@ func (x *InvokeRequest) GetPhase() string {
 		return x.Phase
 	}
 	return ""
+}
+
+func (x *InvokeRequest) GetReuseConnections() bool {
+	if x != nil {
+		return x.ReuseConnections
+	}
+	return false
 }
 
 // What an invocation gave.
@@ -962,7 +971,7 @@ var File_sebs_invoker_v1_invoker_service_proto protoreflect.FileDescriptor
 
 const file_sebs_invoker_v1_invoker_service_proto_rawDesc = "" +
 	"\n" +
-	"%sebs/invoker/v1/invoker_service.proto\x12\x0fsebs.invoker.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1csebs/type/v1/execution.proto\x1a\x1bsebs/type/v1/function.proto\x1a\x1dsebs/type/v1/rpc_policy.proto\"\xf2\x01\n" +
+	"%sebs/invoker/v1/invoker_service.proto\x12\x0fsebs.invoker.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1csebs/type/v1/execution.proto\x1a\x1bsebs/type/v1/function.proto\x1a\x1dsebs/type/v1/rpc_policy.proto\"\x9f\x02\n" +
 	"\rInvokeRequest\x12$\n" +
 	"\atrigger\x18\x01 \x01(\tB\n" +
 	"\xe0A\x02\xbaH\x04r\x02\x10\x01R\atrigger\x12!\n" +
@@ -972,7 +981,8 @@ const file_sebs_invoker_v1_invoker_service_proto_rawDesc = "" +
 	"\atimeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x10\n" +
 	"\x03run\x18\x05 \x01(\tR\x03run\x12\x1a\n" +
 	"\bsequence\x18\x06 \x01(\x03R\bsequence\x12\x14\n" +
-	"\x05phase\x18\a \x01(\tR\x05phase\"H\n" +
+	"\x05phase\x18\a \x01(\tR\x05phase\x12+\n" +
+	"\x11reuse_connections\x18\b \x01(\bR\x10reuseConnections\"H\n" +
 	"\x0eInvokeResponse\x126\n" +
 	"\x06record\x18\x01 \x01(\v2\x1e.sebs.type.v1.InvocationRecordR\x06record\"\x97\x02\n" +
 	"\x17CreateInvocationRequest\x12$\n" +

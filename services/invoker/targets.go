@@ -1,0 +1,241 @@
+package invoker
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+
+	typev1 "github.com/sebs-suite/sebs/gen/go/sebs/type/v1"
+	"github.com/sebs-suite/sebs/internal/cache"
+	"github.com/sebs-suite/sebs/internal/errs"
+	"github.com/sebs-suite/sebs/services/invoker/call"
+)
+
+// Records is what the invoker needs of the shared state.
+type Records interface {
+	Get(ctx context.Context, key string, into proto.Message) (rev int64, err error)
+	List(ctx context.Context, prefix string, each func(key string, rev int64, raw []byte) error) error
+	Watch(ctx context.Context, prefix string) (<-chan cache.Event, error)
+}
+
+// Keys in etcd.
+const (
+	functionsPrefix   = "functions/"
+	deploymentsPrefix = "deployments/"
+)
+
+// triggerName is a parsed `platforms/{platform}/deployments/{rid}/functions/{function}/triggers/{trigger}`.
+type triggerName struct{ platform, deployment, function, trigger string }
+
+func parseTrigger(name string) (triggerName, error) {
+	parts := strings.Split(name, "/")
+	if len(parts) != 8 || parts[0] != "platforms" || parts[2] != "deployments" || parts[4] != "functions" || parts[6] != "triggers" {
+		return triggerName{}, badTrigger(name)
+	}
+	for i := 1; i < len(parts); i += 2 {
+		if parts[i] == "" || parts[i] == "." || parts[i] == ".." || strings.ContainsAny(parts[i], "\x00\n\r") {
+			return triggerName{}, badTrigger(name)
+		}
+	}
+	return triggerName{platform: parts[1], deployment: parts[3], function: parts[5], trigger: parts[7]}, nil
+}
+
+func badTrigger(name string) error {
+	return errs.Fields(errs.Field("trigger",
+		"%q is not of the form platforms/{platform}/deployments/{resource id}/functions/{function}/triggers/{trigger}", name))
+}
+
+func (t triggerName) functionKey() string {
+	return functionsPrefix + t.platform + "/" + t.deployment + "/" + t.function
+}
+
+func (t triggerName) functionName() string {
+	return "platforms/" + t.platform + "/deployments/" + t.deployment + "/functions/" + t.function
+}
+
+func (t triggerName) deploymentKey() string {
+	return deploymentsPrefix + t.platform + "/" + t.deployment
+}
+
+// targets finds recorded triggers. It keeps the functions that it has seen in memory and follows their changes, so that a
+// call costs no look into etcd and goes on while etcd is away.
+type targets struct {
+	records Records
+
+	mu sync.RWMutex
+	// following tells that changes arrive; only then a record in memory may be used.
+	following   bool
+	functions   map[string]*typev1.Function
+	credentials map[string]string
+	// generation rises with each change, so that a read that began before is not kept.
+	generation uint64
+}
+
+func newTargets(records Records) *targets {
+	return &targets{records: records, functions: make(map[string]*typev1.Function), credentials: make(map[string]string)}
+}
+
+// followPause is the pause before the changes are followed anew.
+const followPause = time.Second
+
+// follow keeps the memory true until ctx ends.
+func (t *targets) follow(ctx context.Context) error {
+	for ctx.Err() == nil {
+		if err := t.followOnce(ctx); err != nil && ctx.Err() == nil {
+			timer := time.NewTimer(followPause)
+			select {
+			case <-ctx.Done():
+			case <-timer.C:
+			}
+			timer.Stop()
+		}
+	}
+	return nil
+}
+
+func (t *targets) followOnce(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	functions, err := t.records.Watch(ctx, functionsPrefix)
+	if err != nil {
+		return err
+	}
+	deployments, err := t.records.Watch(ctx, deploymentsPrefix)
+	if err != nil {
+		return err
+	}
+	t.forget(true)
+	defer t.forget(false)
+	for {
+		select {
+		case event, ok := <-functions:
+			if !ok {
+				return nil
+			}
+			t.apply(event)
+		case event, ok := <-deployments:
+			if !ok {
+				return nil
+			}
+			t.apply(event)
+		}
+	}
+}
+
+// forget empties the memory.
+func (t *targets) forget(following bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.following = following
+	t.generation++
+	clear(t.functions)
+	clear(t.credentials)
+}
+
+// apply drops what changed; the next call reads it.
+func (t *targets) apply(event cache.Event) {
+	if event.Type == cache.EventResync {
+		t.forget(true)
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.generation++
+	delete(t.functions, event.Key)
+	delete(t.credentials, event.Key)
+}
+
+// find returns the target that a trigger's resource name stands for.
+func (t *targets) find(ctx context.Context, name string) (call.Target, error) {
+	parsed, err := parseTrigger(name)
+	if err != nil {
+		return call.Target{}, err
+	}
+	function, err := t.function(ctx, parsed)
+	if err != nil {
+		return call.Target{}, err
+	}
+	target := call.Target{
+		Function:   parsed.functionName(),
+		FunctionID: parsed.function,
+		Platform:   parsed.platform,
+		Deployment: parsed.deployment,
+		Timeout:    time.Duration(function.GetConfig().GetTimeoutSeconds()) * time.Second,
+	}
+	for _, trigger := range function.GetTriggers() {
+		if strings.EqualFold(lastPart(trigger.GetName()), parsed.trigger) {
+			target.Trigger = trigger
+		}
+	}
+	if target.Trigger == nil {
+		return call.Target{}, errs.NotFound("TRIGGER_NOT_FOUND",
+			"function %s of deployment %s on platform %s has no trigger %s; create it first", parsed.function, parsed.deployment, parsed.platform, parsed.trigger).
+			Resource("sebs.Trigger", name)
+	}
+	switch target.Trigger.GetType() {
+	case typev1.TriggerType_TRIGGER_TYPE_HTTP:
+		if err := call.CheckURL(target.Trigger.GetUrl()); err != nil {
+			return call.Target{}, errs.FailedPrecondition("TRIGGER_URL_REFUSED", "trigger %s: %v; create the trigger again", name, err)
+		}
+	case typev1.TriggerType_TRIGGER_TYPE_LIBRARY:
+		if target.Credential, err = t.credential(ctx, parsed); err != nil {
+			return call.Target{}, err
+		}
+	}
+	return target, nil
+}
+
+// function reads a function's record, from memory where that is true.
+func (t *targets) function(ctx context.Context, name triggerName) (*typev1.Function, error) {
+	key := name.functionKey()
+	t.mu.RLock()
+	function, generation := t.functions[key], t.generation
+	t.mu.RUnlock()
+	if function != nil {
+		return function, nil
+	}
+	function = &typev1.Function{}
+	if _, err := t.records.Get(ctx, key, function); err != nil {
+		if errs.Is(err, codes.NotFound) {
+			return nil, errs.NotFound("FUNCTION_NOT_FOUND",
+				"function %s does not exist in deployment %s on platform %s; deploy it first or list functions", name.function, name.deployment, name.platform).
+				Resource("sebs.Function", name.functionName())
+		}
+		return nil, fmt.Errorf("find function %s: %w", name.function, err)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.following && t.generation == generation {
+		t.functions[key] = function
+	}
+	return function, nil
+}
+
+// credential reads the name of the deployment's credential.
+func (t *targets) credential(ctx context.Context, name triggerName) (string, error) {
+	key := name.deploymentKey()
+	t.mu.RLock()
+	credential, known := t.credentials[key]
+	generation := t.generation
+	t.mu.RUnlock()
+	if known {
+		return credential, nil
+	}
+	deployment := &typev1.Deployment{}
+	if _, err := t.records.Get(ctx, key, deployment); err != nil && !errs.Is(err, codes.NotFound) {
+		return "", fmt.Errorf("find deployment %s: %w", name.deployment, err)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.following && t.generation == generation {
+		t.credentials[key] = deployment.GetCredential()
+	}
+	return deployment.GetCredential(), nil
+}
+
+func lastPart(name string) string { return name[strings.LastIndexByte(name, '/')+1:] }
