@@ -13,8 +13,11 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/sebs-suite/sebs/internal/authn"
 	"github.com/sebs-suite/sebs/internal/errs"
 	"github.com/sebs-suite/sebs/platform/object"
+
+	storagev1 "github.com/sebs-suite/sebs/gen/go/sebs/storage/v1"
 )
 
 // contentRoute is where raw bodies of objects are read and written.
@@ -25,14 +28,31 @@ const contentRoute = "/v1/platforms/{platform}/deployments/{deployment}/buckets/
 type httpContent struct {
 	service *Service
 	log     *slog.Logger
+	// authorize tells whether a caller may call a gRPC method; a route is open to whom its method is.
+	authorize func(caller authn.Principal, fullMethod string) error
 }
 
 // handlers lists the routes with their patterns.
 func (h *httpContent) handlers() map[string]http.Handler {
 	return map[string]http.Handler{
-		"GET " + contentRoute: http.HandlerFunc(h.get), // HEAD as well
-		"PUT " + contentRoute: http.HandlerFunc(h.put),
+		"GET " + contentRoute: h.allowed(storagev1.StorageService_DownloadObject_FullMethodName, h.get), // HEAD as well
+		"PUT " + contentRoute: h.allowed(storagev1.StorageService_UploadObject_FullMethodName, h.put),
 	}
+}
+
+func (h *httpContent) allowed(method string, next http.HandlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		caller, ok := authn.FromContext(r.Context())
+		if !ok {
+			h.fail(w, r, errs.Unauthenticated(authn.ReasonNoCredential, "this needs a caller; send a bearer token"))
+			return
+		}
+		if err := h.authorize(caller, method); err != nil {
+			h.fail(w, r, err)
+			return
+		}
+		next(w, r)
+	})
 }
 
 func where(r *http.Request) (d deployment, bucket, key string, err error) {

@@ -141,7 +141,7 @@ func (s *Store) serve(ctx context.Context, port int, st state, onCreated func(Ev
 	listening := make(chan struct{})
 	var sender s3event.S3EventSender
 	if onCreated != nil {
-		sender = &events{created: onCreated}
+		sender = &events{created: onCreated, files: s.files}
 	}
 	server, err := s3api.New(s.files, middlewares.RootUserConfig{Access: st.AccessKey, Secret: st.SecretKey}, Region,
 		s.accounts, nil, nil, sender, nil,
@@ -218,7 +218,10 @@ func (s *Store) shutdown() error {
 }
 
 // events turns the gateway's notifications into calls.
-type events struct{ created func(Event) }
+type events struct {
+	created func(Event)
+	files   *files
+}
 
 // SendEvent implements s3event.S3EventSender.
 func (e *events) SendEvent(ctx fiber.Ctx, m s3event.EventMeta) {
@@ -233,6 +236,12 @@ func (e *events) SendEvent(ctx fiber.Ctx, m s3event.EventMeta) {
 	}
 	// The path is decoded by now. Its bytes live in a buffer that is reused after the request.
 	ev := Event{Bucket: strings.Clone(bucket), Key: strings.Clone(key), SizeBytes: m.ObjectSize, Time: time.Now()}
+	if m.EventName == s3event.EventCompleteMultipartUpload {
+		// The gateway does not tell the size of objects that came in parts.
+		if info, err := os.Stat(filepath.Join(e.files.path(ev.Bucket), filepath.FromSlash(ev.Key))); err == nil {
+			ev.SizeBytes = info.Size()
+		}
+	}
 	if m.ObjectETag != nil {
 		ev.ETag = strings.Clone(strings.Trim(*m.ObjectETag, `"`))
 	}
