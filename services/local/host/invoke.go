@@ -182,10 +182,7 @@ func (h *Host) run(f *function, def *Definition, b *box, c Call, cold, event boo
 	if cold {
 		rec.Init = b.init
 	}
-	out := h.conclude(f, b.log, e, rec, fail, c.Tail)
-	if fail == nil {
-		out.Body = result.Body
-	}
+	out := h.conclude(f, b.log, e, rec, result.Body, fail, c.Tail)
 	f.release(b, how != runtimeapi.Answered)
 	return out, true
 }
@@ -215,10 +212,10 @@ func (h *Host) isClosed() bool {
 	return h.closed
 }
 
-// conclude writes the closing log lines and the record, and makes the outcome. Without a failure the caller adds the body.
-func (h *Host) conclude(f *function, log *boxLog, e *entry, rec Record, fail *failure, tail bool) *Outcome {
+// conclude writes the closing log lines and the record, and makes the outcome: with the body, or with the failure in its place.
+func (h *Host) conclude(f *function, log *boxLog, e *entry, rec Record, body []byte, fail *failure, tail bool) *Outcome {
 	rec.BilledMS = billed(rec.Duration, rec.Init)
-	out := &Outcome{}
+	out := &Outcome{Body: body}
 	now := time.Now()
 	if fail != nil {
 		rec.Failure, rec.ErrorType, rec.ErrorMessage = fail.kind, fail.typ, fail.message
@@ -274,7 +271,7 @@ func (h *Host) failedStart(f *function, def *Definition, c Call, began time.Time
 	out := h.conclude(f, log, e, Record{
 		RequestID: c.RequestID, Function: def.Name, Version: def.Version, Start: began, Init: init, MemoryMB: def.Config.MemoryMB,
 		Cold: true, Sandbox: id, Event: event,
-	}, fail, c.Tail)
+	}, nil, fail, c.Tail)
 	f.logMoves.Lock()
 	defer f.logMoves.Unlock()
 	if err := f.writeLogs(log.drain(time.Now(), true)); err != nil {

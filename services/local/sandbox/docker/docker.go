@@ -160,8 +160,31 @@ func (k *Kind) findNetwork(ctx context.Context) error {
 			k.gateway = c.Gateway
 			return nil
 		}
+		// Some Engines name no gateway for the bridge that they made at their first start, although it has one.
+		if ip := localAddress(c.Subnet); ip != "" {
+			k.gateway = ip
+			return nil
+		}
 	}
 	return errs.FailedPrecondition("DOCKER_NO_GATEWAY", "the Docker network %s has no IPv4 gateway, by which containers reach this machine; check the Engine's network settings", k.network)
+}
+
+// localAddress is this machine's IPv4 address in a subnet; empty when it has none.
+func localAddress(subnet string) string {
+	_, want, err := net.ParseCIDR(subnet)
+	if err != nil {
+		return ""
+	}
+	addresses, err := net.InterfaceAddrs()
+	if err != nil {
+		return ""
+	}
+	for _, a := range addresses {
+		if n, ok := a.(*net.IPNet); ok && n.IP.To4() != nil && want.Contains(n.IP) {
+			return n.IP.String()
+		}
+	}
+	return ""
 }
 
 // Name is "docker".

@@ -39,11 +39,11 @@ type instance struct {
 	pid    int // of the container's first process on this machine; 0 when it cannot be seen
 	memory func() (int64, error)
 
-	output  *counted
-	peak    atomic.Int64
-	done    chan struct{}
-	exit    sandbox.Exit
-	cancel  context.CancelFunc
+	output *counted
+	peak   atomic.Int64
+	done   chan struct{}
+	exit   sandbox.Exit
+	cancel context.CancelFunc
 
 	mu      sync.Mutex
 	ended   bool           // no new goroutines
