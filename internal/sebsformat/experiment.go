@@ -131,18 +131,22 @@ func (e *Experiment) Add(function string, inv *Invocation) string {
 		entries = make(map[string]*Invocation)
 		e.Invocations[function] = entries
 	}
-	key := inv.RequestID
-	if key == "" {
-		key = fmt.Sprintf("failed-%d", len(entries))
+	key := Key(len(entries), inv.RequestID, func(key string) bool { return entries[key] != nil })
+	entries[key] = inv
+	return key
+}
+
+// Key returns the key of a function's next invocation, as Add does: count is how many entries the function has, taken tells which keys
+// are in use.
+func Key(count int, requestID string, taken func(key string) bool) string {
+	base := requestID
+	if base == "" {
+		base = fmt.Sprintf("%s%d", failedPrefix, count)
 	}
-	base := key
-	for n := 2; ; n++ {
-		if _, taken := entries[key]; !taken {
-			break
-		}
+	key := base
+	for n := 2; taken(key); n++ {
 		key = fmt.Sprintf("%s#%d", base, n)
 	}
-	entries[key] = inv
 	return key
 }
 

@@ -1,0 +1,289 @@
+package results
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/nats-io/nats.go/jetstream"
+	"google.golang.org/protobuf/proto"
+
+	typev1 "github.com/sebs-suite/sebs/gen/go/sebs/type/v1"
+)
+
+// Names of the stream of results, as invokers publish to it.
+const (
+	// StreamName keeps batches until they are stored.
+	StreamName = "SEBS_RESULTS"
+	// SubjectPrefix is followed by `<run id>.<invoker>`.
+	SubjectPrefix = "sebs.v1.results."
+)
+
+// StreamConfig is the stream of results, which whoever comes first makes: an invoker or the metrics service. A full stream refuses new
+// batches, so that nothing unread is dropped.
+func StreamConfig() jetstream.StreamConfig {
+	const (
+		maxAge   = 7 * 24 * time.Hour
+		maxBytes = 4 << 30
+	)
+	return jetstream.StreamConfig{
+		Name: StreamName, Description: "invocation records on their way to the metrics service",
+		Subjects: []string{SubjectPrefix + ">"}, MaxAge: maxAge, MaxBytes: maxBytes, Discard: jetstream.DiscardNew,
+	}
+}
+
+// Bus is what the ingester needs of the event bus.
+type Bus interface {
+	EnsureStream(ctx context.Context, cfg jetstream.StreamConfig) (jetstream.Stream, error)
+}
+
+// Leader elects the one process that reads the stream.
+type Leader interface {
+	// LockContext waits for the lock; the returned context ends when it is lost.
+	LockContext(ctx context.Context, what string) (held context.Context, unlock func(), err error)
+}
+
+// IngestLimits says when what was read is written.
+type IngestLimits struct {
+	// Records and Bytes end a segment.
+	Records, Bytes int
+	// AlignedRange ends a segment at every stream position that it divides.
+	AlignedRange uint64
+	// Linger and MaxLinger bound how long a record waits: the shorter one after a pause, growing to the longer one under steady load, so
+	// that a long run does not leave thousands of small segments.
+	Linger, MaxLinger time.Duration
+}
+
+// DefaultIngestLimits keep memory below about 100 MB.
+func DefaultIngestLimits() IngestLimits {
+	return IngestLimits{Records: 64 << 10, Bytes: 32 << 20, AlignedRange: 1 << 12, Linger: 50 * time.Millisecond, MaxLinger: 5 * time.Second}
+}
+
+// Ingester reads the result stream into the store.
+type Ingester struct {
+	bus    Bus
+	leader Leader
+	writer *Writer
+	limits IngestLimits
+	log    *slog.Logger
+	// hurry asks for a commit now.
+	hurry   chan struct{}
+	decoder *zstd.Decoder
+	// retry is the pause after a failure.
+	retry time.Duration
+}
+
+const (
+	// maxBatchBytes bounds what a compressed batch may unpack to.
+	maxBatchBytes = 64 << 20
+	retryPause    = time.Second
+	// finalCommit bounds the commit when the process stops.
+	finalCommit = 10 * time.Second
+)
+
+// NewIngester returns an ingester that writes through the writer.
+func NewIngester(bus Bus, leader Leader, writer *Writer, limits IngestLimits, log *slog.Logger) (*Ingester, error) {
+	decoder, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxBatchBytes))
+	if err != nil {
+		return nil, fmt.Errorf("open results: %w", err)
+	}
+	return &Ingester{
+		bus: bus, leader: leader, writer: writer, limits: limits, log: log, hurry: make(chan struct{}, 1), decoder: decoder, retry: retryPause,
+	}, nil
+}
+
+// Hurry has everything that was read so far written without waiting for more.
+func (i *Ingester) Hurry() {
+	select {
+	case i.hurry <- struct{}{}:
+	default:
+	}
+}
+
+// Run reads until ctx ends, and then writes what it holds. A bus, lock or store that is away is tried again; meanwhile batches wait
+// in the stream.
+func (i *Ingester) Run(ctx context.Context) error {
+	defer i.decoder.Close()
+	for ctx.Err() == nil {
+		err := i.lead(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		i.log.Warn("reading results was interrupted; trying again", "error", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(i.retry):
+		}
+	}
+	return nil
+}
+
+func (i *Ingester) lead(ctx context.Context) error {
+	held, unlock, err := i.leader.LockContext(ctx, "results-ingest")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	stream, err := i.bus.EnsureStream(held, StreamConfig())
+	if err != nil {
+		return err
+	}
+	return i.read(held, stream)
+}
+
+// delivery is a message or the error that ended the delivery.
+type delivery struct {
+	msg jetstream.Msg
+	err error
+}
+
+func (i *Ingester) read(ctx context.Context, stream jetstream.Stream) error {
+	// Stored batches are purged, so the first message is the first that is not stored.
+	consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverAllPolicy})
+	if err != nil {
+		return fmt.Errorf("read results: %w", err)
+	}
+	messages, err := consumer.Messages(jetstream.PullMaxMessages(256))
+	if err != nil {
+		return fmt.Errorf("read results: %w", err)
+	}
+	deliveries := make(chan delivery)
+	stop, cancel := context.WithCancel(ctx)
+	pumped := make(chan struct{})
+	go func() {
+		defer close(pumped)
+		pump(stop, messages, deliveries)
+	}()
+	defer func() {
+		cancel()
+		messages.Stop()
+		<-pumped
+	}()
+	i.writer.Reset(stream.CachedInfo().Created.Unix())
+	err = i.gather(ctx, stream, deliveries)
+	if ctx.Err() != nil {
+		final, done := context.WithTimeout(context.WithoutCancel(ctx), finalCommit)
+		defer done()
+		return i.commit(final, stream)
+	}
+	return err
+}
+
+// pump hands messages on until ctx ends or the delivery does.
+func pump(ctx context.Context, messages jetstream.MessagesContext, out chan<- delivery) {
+	for {
+		msg, err := messages.Next(jetstream.NextContext(ctx))
+		select {
+		case out <- delivery{msg: msg, err: err}:
+		case <-ctx.Done():
+			return
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// gather collects batches and commits them at the limits.
+func (i *Ingester) gather(ctx context.Context, stream jetstream.Stream, in <-chan delivery) error {
+	linger := i.limits.Linger
+	timer := time.NewTimer(linger)
+	timer.Stop()
+	defer timer.Stop()
+	waiting := false
+	lastCommit := time.Now()
+	commit := func() error {
+		waiting = false
+		timer.Stop()
+		lastCommit = time.Now()
+		return i.commit(ctx, stream)
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case d := <-in:
+			if d.err != nil {
+				return fmt.Errorf("read results: %w", d.err)
+			}
+			full := i.take(d.msg)
+			if !full {
+				if !waiting {
+					linger = i.nextLinger(linger, time.Since(lastCommit))
+					timer.Reset(linger)
+					waiting = true
+				}
+				continue
+			}
+		case <-timer.C:
+		case <-i.hurry:
+		}
+		if err := commit(); err != nil {
+			return err
+		}
+	}
+}
+
+// nextLinger doubles the wait while batches keep coming and shortens it after a pause.
+func (i *Ingester) nextLinger(last, idle time.Duration) time.Duration {
+	if idle > 2*last {
+		return i.limits.Linger
+	}
+	return min(2*last, i.limits.MaxLinger)
+}
+
+// take adds a message and reports whether a limit is reached.
+func (i *Ingester) take(msg jetstream.Msg) (full bool) {
+	meta, err := msg.Metadata()
+	if err != nil {
+		i.log.Error("a message of the result stream has no position; it is left out", "subject", msg.Subject(), "error", err)
+		return false
+	}
+	position := meta.Sequence.Stream
+	batch, size, err := i.decode(msg.Data())
+	if err == nil {
+		err = i.writer.Add(position, batch, size)
+	}
+	if err != nil {
+		// Nothing can ever be made of it, and it must not hold up what comes after.
+		i.log.Error("a batch of results cannot be read; it is left out", "subject", msg.Subject(), "position", position, "error", err)
+		i.writer.Skip(position)
+	}
+	records, bytes := i.writer.Pending()
+	return records >= i.limits.Records || bytes >= i.limits.Bytes || (position+1)%i.limits.AlignedRange == 0
+}
+
+// zstdMagic starts a zstd frame.
+const zstdMagic = "\x28\xb5\x2f\xfd"
+
+func (i *Ingester) decode(data []byte) (*typev1.InvocationBatch, int, error) {
+	if len(data) >= len(zstdMagic) && string(data[:len(zstdMagic)]) == zstdMagic {
+		raw, err := i.decoder.DecodeAll(data, nil)
+		if err != nil {
+			return nil, 0, fmt.Errorf("decompress batch: %w", err)
+		}
+		data = raw
+	}
+	batch := &typev1.InvocationBatch{}
+	if err := proto.Unmarshal(data, batch); err != nil {
+		return nil, 0, fmt.Errorf("decode batch: %w", err)
+	}
+	return batch, len(data), nil
+}
+
+// commit writes what was gathered and lets the stream forget it.
+func (i *Ingester) commit(ctx context.Context, stream jetstream.Stream) error {
+	last, err := i.writer.Commit(ctx)
+	if err != nil || last == 0 {
+		return err
+	}
+	err = stream.Purge(ctx, jetstream.WithPurgeSequence(last+1))
+	if err != nil && !errors.Is(err, context.Canceled) {
+		// The batches are stored; delivered again they are recognised.
+		i.log.Warn("stored results stay in the stream; they will be recognised", "position", last, "error", err)
+	}
+	return nil
+}

@@ -1,0 +1,191 @@
+package results
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/parquet-go/parquet-go"
+)
+
+// Reader reads runs out of a store. It is safe for concurrent use.
+type Reader struct {
+	store Store
+	// scratch is a folder for temporary copies of segments.
+	scratch string
+}
+
+// NewReader returns a reader that keeps temporary copies in the given folder, which it creates.
+func NewReader(store Store, scratch string) (*Reader, error) {
+	if err := os.MkdirAll(scratch, 0o700); err != nil {
+		return nil, fmt.Errorf("make scratch folder for results: %w", err)
+	}
+	return &Reader{store: store, scratch: scratch}, nil
+}
+
+// Manifest returns what makes up a run; an empty manifest for a run without results.
+func (r *Reader) Manifest(ctx context.Context, run string) (*Manifest, error) {
+	id, err := runID(run)
+	if err != nil {
+		return nil, err
+	}
+	return loadManifest(ctx, r.store, id)
+}
+
+// Scan hands out the rows of a run in the order of their sequence, from the given position on. A row is valid until each returns. each
+// returns false to stop.
+func (r *Reader) Scan(ctx context.Context, run string, from int64, each func(position int64, row *Row) (bool, error)) error {
+	manifest, err := r.Manifest(ctx, run)
+	if err != nil {
+		return err
+	}
+	return r.scan(ctx, manifest.Segments, from, each)
+}
+
+func (r *Reader) scan(ctx context.Context, segments []Segment, from int64, each func(int64, *Row) (bool, error)) (err error) {
+	var readers []*rowReader
+	defer func() {
+		for _, reader := range readers {
+			err = errors.Join(err, reader.close())
+		}
+	}()
+	for _, s := range segments {
+		file, err := fetch(ctx, r.store, s.Key, r.scratch)
+		if err != nil {
+			return err
+		}
+		readers = append(readers, newRowReader(file))
+	}
+	position := int64(0)
+	if len(readers) == 1 && from > 0 {
+		if from >= readers[0].segment.parquet.NumRows() {
+			return nil
+		}
+		if err := readers[0].skipTo(from); err != nil {
+			return err
+		}
+		position = from
+	}
+	for ; ; position++ {
+		if position%readBatch == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		row, reader, err := smallest(readers)
+		if err != nil || row == nil {
+			return err
+		}
+		if position >= from {
+			more, err := each(position, row)
+			if err != nil || !more {
+				return err
+			}
+		}
+		reader.advance()
+	}
+}
+
+// smallest returns the first of the rows that come next; every segment is in order.
+func smallest(readers []*rowReader) (best *Row, from *rowReader, err error) {
+	for _, reader := range readers {
+		row, err := reader.peek()
+		if err != nil {
+			return nil, nil, err
+		}
+		if row != nil && (best == nil || compareRows(row, best) < 0) {
+			best, from = row, reader
+		}
+	}
+	return best, from, nil
+}
+
+// Columns reads some columns of a run, row group by row group, without building rows. visit gets the values of each column for the same
+// rows; columns are in the order of names. The values are valid until visit returns.
+func (r *Reader) Columns(ctx context.Context, run string, names []string, visit func(columns [][]parquet.Value) error) error {
+	manifest, err := r.Manifest(ctx, run)
+	if err != nil {
+		return err
+	}
+	for _, s := range manifest.Segments {
+		if err := r.segmentColumns(ctx, s, names, visit); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Reader) segmentColumns(ctx context.Context, s Segment, names []string, visit func([][]parquet.Value) error) (err error) {
+	file, err := fetch(ctx, r.store, s.Key, r.scratch)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.close()) }()
+	indexes := make([]int, len(names))
+	for i, name := range names {
+		leaf, ok := file.parquet.Schema().Lookup(name)
+		if !ok {
+			return fmt.Errorf("read results %s: there is no column %s", s.Key, name)
+		}
+		indexes[i] = leaf.ColumnIndex
+	}
+	for _, group := range file.parquet.RowGroups() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := visitGroup(group, indexes, visit); err != nil {
+			return fmt.Errorf("read results %s: %w", s.Key, err)
+		}
+	}
+	return nil
+}
+
+// columnChunkRows is how many rows are visited at once.
+const columnChunkRows = 4096
+
+func visitGroup(group parquet.RowGroup, indexes []int, visit func([][]parquet.Value) error) (err error) {
+	chunks := group.ColumnChunks()
+	readers := make([]parquet.ColumnChunkValueReader, len(indexes))
+	columns := make([][]parquet.Value, len(indexes))
+	buffers := make([][]parquet.Value, len(indexes))
+	for i, index := range indexes {
+		readers[i] = parquet.NewColumnChunkValueReader(chunks[index])
+		buffers[i] = make([]parquet.Value, columnChunkRows)
+	}
+	defer func() {
+		for _, reader := range readers {
+			err = errors.Join(err, reader.Close())
+		}
+	}()
+	for left := group.NumRows(); left > 0; {
+		n := int(min(left, columnChunkRows))
+		for i, reader := range readers {
+			if err := readFull(reader, buffers[i][:n]); err != nil {
+				return err
+			}
+			columns[i] = buffers[i][:n]
+		}
+		if err := visit(columns); err != nil {
+			return err
+		}
+		left -= int64(n)
+	}
+	return nil
+}
+
+func readFull(reader parquet.ValueReader, into []parquet.Value) error {
+	for n := 0; n < len(into); {
+		m, err := reader.ReadValues(into[n:])
+		n += m
+		if n == len(into) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if m == 0 {
+			return io.ErrNoProgress
+		}
+	}
+	return nil
+}

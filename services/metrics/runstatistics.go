@@ -1,0 +1,89 @@
+package metrics
+
+import (
+	"context"
+	"math"
+
+	"github.com/parquet-go/parquet-go"
+
+	metricsv1 "github.com/sebs-suite/sebs/gen/go/sebs/metrics/v1"
+	"github.com/sebs-suite/sebs/services/metrics/results"
+)
+
+// statisticsColumns are the columns that statistics read, in the order of the indexes below.
+var statisticsColumns = []string{
+	"function", "phase", "cold_start", "failure", "error_class", "gb_seconds", "cost_usd", "cost_estimated",
+	"client_us", "benchmark_us", "provider_execution_us", "provider_initialization_us", "memory_used_mb",
+	"compute_time_us", "upload_time_us", "download_time_us",
+}
+
+const (
+	columnFunction = iota
+	columnPhase
+	columnCold
+	columnFailure
+	columnErrorClass
+	columnGBSeconds
+	columnCost
+	columnCostEstimated
+	// columnSeries is the first column of the series, which come in the series' order.
+	columnSeries
+)
+
+// runStatistics reads the columns of a run. phase selects one phase; empty means all but warm-up.
+func runStatistics(ctx context.Context, reader *results.Reader, run, phase string, p price, estimated bool) (*metricsv1.Statistics, error) {
+	c := newCollector(run, p, estimated)
+	var s sample
+	var current *functionCollector
+	err := reader.Columns(ctx, run, statisticsColumns, func(columns [][]parquet.Value) error {
+		for i := range columns[columnFunction] {
+			if !phaseMatches(phase, columns[columnPhase][i].ByteArray()) {
+				continue
+			}
+			function := columns[columnFunction][i].ByteArray()
+			if current == nil || string(function) != s.function {
+				s.function = string(function)
+				current = c.function(s.function)
+			}
+			s.cold, s.failed = columns[columnCold][i].Boolean(), columns[columnFailure][i].Boolean()
+			s.errorClass = columns[columnErrorClass][i].Int32()
+			s.gbSeconds, s.costUSD = pointer(columns[columnGBSeconds][i]), pointer(columns[columnCost][i])
+			s.estimated = columns[columnCostEstimated][i].Boolean()
+			for k := range s.values {
+				s.values[k] = number(columns[columnSeries+k][i])
+			}
+			c.addTo(current, &s)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return c.message(), nil
+}
+
+func phaseMatches(wanted string, phase []byte) bool {
+	if wanted == "" {
+		return string(phase) != phaseWarmUp
+	}
+	return string(phase) == wanted
+}
+
+func number(v parquet.Value) float64 {
+	switch {
+	case v.IsNull():
+		return math.NaN()
+	case v.Kind() == parquet.Int64:
+		return float64(v.Int64())
+	default:
+		return v.Double()
+	}
+}
+
+func pointer(v parquet.Value) *float64 {
+	if v.IsNull() {
+		return nil
+	}
+	f := v.Double()
+	return &f
+}

@@ -1,0 +1,211 @@
+package metrics
+
+import (
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+
+	metricsv1 "github.com/sebs-suite/sebs/gen/go/sebs/metrics/v1"
+	typev1 "github.com/sebs-suite/sebs/gen/go/sebs/type/v1"
+	"github.com/sebs-suite/sebs/internal/statistics"
+)
+
+// The series of a group, in the order they are answered.
+const (
+	seriesClient = iota
+	seriesFunction
+	seriesProvider
+	seriesInit
+	seriesMemory
+	seriesCompute
+	seriesUpload
+	seriesDownload
+	seriesCount
+)
+
+var seriesNames = [seriesCount]string{
+	"client_exec", "function_exec", "provider_exec", "init", "memory", "compute_time", "upload_time", "download_time",
+}
+
+const (
+	unitMicros = "us"
+	unitMB     = "MB"
+)
+
+// phaseWarmUp is left out unless asked for: its calls only prepare the measurement.
+const phaseWarmUp = "warm-up"
+
+// sample is what statistics need of one invocation. NaN stands for an unknown figure, which series leave out.
+type sample struct {
+	function   string
+	cold       bool
+	failed     bool
+	errorClass int32
+	values     [seriesCount]float64
+	gbSeconds  *float64
+	costUSD    *float64
+	estimated  bool
+}
+
+// collector gathers the statistics of a run or a file.
+type collector struct {
+	run       string
+	functions map[string]*functionCollector
+	// order keeps functions as they came.
+	price price
+	// estimated tells that cost computed here is an estimate.
+	estimated bool
+}
+
+type functionCollector struct {
+	count, failures int64
+	classes         map[int32]int64
+	// groups are warm and cold.
+	groups    [2]*groupCollector
+	gbSeconds float64
+	// billed counts invocations with known GB-seconds or cost.
+	billed    int64
+	costUSD   float64
+	estimated bool
+}
+
+type groupCollector struct {
+	count  int64
+	series [seriesCount]statistics.Series
+}
+
+func newCollector(run string, p price, estimated bool) *collector {
+	return &collector{run: run, functions: make(map[string]*functionCollector), price: p, estimated: estimated}
+}
+
+func (c *collector) function(name string) *functionCollector {
+	f := c.functions[name]
+	if f == nil {
+		f = &functionCollector{classes: make(map[int32]int64)}
+		c.functions[name] = f
+	}
+	return f
+}
+
+func (c *collector) add(s *sample) { c.addTo(c.function(s.function), s) }
+
+func (c *collector) addTo(f *functionCollector, s *sample) {
+	f.count++
+	c.addCost(f, s)
+	if s.failed {
+		f.failures++
+		f.classes[s.errorClass]++
+		return
+	}
+	g := f.group(s.cold)
+	g.count++
+	for i, v := range s.values {
+		g.series[i].Add(v)
+	}
+}
+
+func (f *functionCollector) group(cold bool) *groupCollector {
+	i := 0
+	if cold {
+		i = 1
+	}
+	if f.groups[i] == nil {
+		f.groups[i] = &groupCollector{}
+	}
+	return f.groups[i]
+}
+
+func (c *collector) addCost(f *functionCollector, s *sample) {
+	if s.gbSeconds == nil && s.costUSD == nil {
+		return
+	}
+	f.billed++
+	if s.gbSeconds != nil {
+		f.gbSeconds += *s.gbSeconds
+	}
+	if s.costUSD != nil {
+		f.costUSD += *s.costUSD
+		f.estimated = f.estimated || s.estimated
+		return
+	}
+	f.costUSD += c.price.cost(*s.gbSeconds, 1)
+	f.estimated = f.estimated || c.estimated
+}
+
+// message builds the answer.
+func (c *collector) message() *metricsv1.Statistics {
+	out := &metricsv1.Statistics{Run: c.run}
+	names := make([]string, 0, len(c.functions))
+	for name := range c.functions {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		out.Functions = append(out.Functions, c.functions[name].message(name))
+	}
+	return out
+}
+
+func (f *functionCollector) message(name string) *metricsv1.FunctionStatistics {
+	out := &metricsv1.FunctionStatistics{Function: name, Count: f.count, FailureCount: f.failures}
+	for class, n := range f.classes {
+		if out.Failures == nil {
+			out.Failures = make(map[string]int64)
+		}
+		out.Failures[errorClassName(class)] += n
+	}
+	if f.billed > 0 {
+		out.CostUsd, out.CostEstimated, out.GbSeconds = proto.Float64(f.costUSD), f.estimated, proto.Float64(f.gbSeconds)
+	}
+	for _, cold := range []bool{true, false} {
+		i := 0
+		if cold {
+			i = 1
+		}
+		if g := f.groups[i]; g != nil {
+			out.Groups = append(out.Groups, g.message(cold))
+		}
+	}
+	return out
+}
+
+func errorClassName(class int32) string {
+	name := strings.TrimPrefix(typev1.ErrorClass(class).String(), "ERROR_CLASS_")
+	if class == 0 {
+		return "unclassified"
+	}
+	return strings.ToLower(name)
+}
+
+func (g *groupCollector) message(cold bool) *metricsv1.GroupStatistics {
+	out := &metricsv1.GroupStatistics{ColdStart: cold, Count: g.count}
+	for i := range g.series {
+		s := &g.series[i]
+		if s.Count() == 0 {
+			continue
+		}
+		unit := unitMicros
+		if i == seriesMemory {
+			unit = unitMB
+		}
+		out.Series = append(out.Series, seriesMessage(seriesNames[i], unit, s.Summarize()))
+	}
+	return out
+}
+
+func seriesMessage(name, unit string, s statistics.Summary) *metricsv1.Series {
+	out := &metricsv1.Series{
+		Name: name, Unit: unit, Count: s.Count, Mean: s.Mean, Median: s.Median, Std: s.PopulationStd, CvPercent: s.CVPercent,
+		Min: s.Min, Max: s.Max, Percentiles: make(map[string]float64, len(s.Percentiles)),
+	}
+	for _, p := range s.Percentiles {
+		out.Percentiles[p.Name] = p.Value
+	}
+	for _, i := range s.Intervals {
+		out.Intervals = append(out.Intervals, &metricsv1.ConfidenceInterval{
+			Method: string(i.Method), Confidence: i.Confidence, Low: i.Low, High: i.High, WithinPercent: i.WithinPercent,
+		})
+	}
+	return out
+}
