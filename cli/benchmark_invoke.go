@@ -1,0 +1,168 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+
+	"github.com/google/uuid"
+	"github.com/spf13/cobra"
+
+	"github.com/sebs-suite/sebs/cli/display"
+	"github.com/sebs-suite/sebs/cli/exitcode"
+	experimentsv1 "github.com/sebs-suite/sebs/gen/go/sebs/experiments/v1"
+)
+
+// sizes are the input sizes of benchmarks.
+var sizes = []string{"test", "small", "large"}
+
+type invokeFlags struct {
+	commonFlags
+	repetitions    int
+	trigger        string
+	memoryMB       int
+	timeoutSeconds int
+	functionName   string
+	imageTagPrefix string
+	storage        []string
+	validate       bool
+	concurrency    int
+	coldFirst      bool
+}
+
+func (a *app) benchmarkInvokeCommand() *cobra.Command {
+	f := &invokeFlags{}
+	cmd := &cobra.Command{
+		Use:   "invoke BENCHMARK SIZE",
+		Short: "Build, deploy and invoke a benchmark, and show its cold and warm latencies",
+		Long: `Build the benchmark's package, deploy it, invoke it and write experiments.json.
+
+SIZE is test, small or large. A failed invocation is recorded and does not end the run; the exit code is then 7.`,
+		Example: `  sebs benchmark invoke 110.dynamic-html test
+  sebs benchmark invoke 311.compression test --language nodejs --repetitions 20 --validate
+  sebs benchmark invoke my-benchmark small --benchmarks-dir ~/my-benchmarks --config config.json`,
+		Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.benchmarkInvoke(cmd, f, args[0], args[1]) },
+	}
+	f.add(cmd, a)
+	flags := cmd.Flags()
+	flags.IntVar(&f.repetitions, "repetitions", 5, "number of invocations")
+	flags.StringVar(&f.trigger, "trigger", "http", "http, library or storage")
+	flags.IntVar(&f.memoryMB, "memory", 0, "memory in MB (default: the benchmark's)")
+	flags.IntVar(&f.timeoutSeconds, "timeout", 0, "time limit in seconds (default: the benchmark's)")
+	flags.StringVar(&f.functionName, "function-name", "", "name of the function (default: made of resource id, benchmark and runtime)")
+	flags.StringVar(&f.imageTagPrefix, "image-tag-prefix", "", "prefix of the tag of container images")
+	flags.StringArrayVar(&f.storage, "storage-configuration", nil, "JSON file with the object and nosql blocks of a self-hosted storage; may be repeated")
+	flags.IntVar(&f.concurrency, "concurrency", 1, "invocations at once")
+	boolFlag(cmd, &f.validate, "validate", false, "check every answer with the benchmark's validate_output")
+	boolFlag(cmd, &f.coldFirst, "cold-first", true, "enforce a cold start before the first invocation")
+	return cmd
+}
+
+func (a *app) benchmarkInvoke(cmd *cobra.Command, f *invokeFlags, benchmark, size string) error {
+	if err := checkSize(size); err != nil {
+		return err
+	}
+	trigger, err := enumByName("--trigger", f.trigger, triggerNames)
+	if err != nil {
+		return err
+	}
+	for name, value := range map[string]int{"--repetitions": f.repetitions, "--concurrency": f.concurrency} {
+		if value < 1 {
+			return exitcode.With(exitcode.Usage, fmt.Errorf("%s: %d is not a number of invocations; give 1 or more", name, value))
+		}
+	}
+	format, err := a.format()
+	if err != nil {
+		return err
+	}
+	if err := f.prepareOutputDir(); err != nil {
+		return err
+	}
+	ctx := cmd.Context()
+	return a.with(ctx, f.connectOptions(), func(s *session, show *display.Display) error {
+		set, err := f.settings(cmd, show)
+		if err != nil {
+			return err
+		}
+		if err := a.importCache(ctx, s, show, &f.commonFlags, set); err != nil {
+			return err
+		}
+		source, err := f.source(ctx, s, benchmark)
+		if err != nil {
+			return err
+		}
+		run, err := a.createRun(ctx, s, show, &experimentsv1.CreateRunRequest{
+			Target:    set.target,
+			RequestId: uuid.NewString(),
+			Spec: &experimentsv1.CreateRunRequest_BenchmarkInvoke{BenchmarkInvoke: &experimentsv1.BenchmarkInvokeSpec{
+				Source: source, Size: size, Repetitions: int32(f.repetitions), Trigger: trigger,
+				MemoryMb: int32(f.memoryMB), TimeoutSeconds: int32(f.timeoutSeconds), FunctionId: f.functionName,
+				Validate: f.validate, ColdFirst: f.coldFirst, Concurrency: int32(f.concurrency),
+			}},
+		})
+		if err != nil {
+			return err
+		}
+		path := filepath.Join(f.outputDir, "experiments.json")
+		if err := a.writeExperiment(ctx, s, run, set, path); err != nil {
+			return err
+		}
+		if err := a.printRun(format, run); err != nil {
+			return err
+		}
+		show.Note("results: %s (run %s)", path, run.GetName())
+		return runError(run)
+	})
+}
+
+// createRun starts a run and follows it to its end.
+func (a *app) createRun(ctx context.Context, s *session, show *display.Display, request *experimentsv1.CreateRunRequest) (*experimentsv1.Run, error) {
+	op, err := experimentsv1.NewExperimentsServiceClient(s.conn).CreateRun(ctx, request)
+	if err != nil {
+		return nil, err
+	}
+	run := &experimentsv1.Run{}
+	if err := a.follow(ctx, s, show, op, run); err != nil {
+		return nil, err
+	}
+	return run, nil
+}
+
+// runError turns the state of a run into the command's error.
+func runError(run *experimentsv1.Run) error {
+	switch run.GetState() {
+	case experimentsv1.Run_STATE_SUCCEEDED:
+		return nil
+	case experimentsv1.Run_STATE_PARTIAL:
+		text := fmt.Sprintf("%d of %d invocations failed", run.GetFailureCount(), run.GetInvocationCount())
+		if run.GetInvalidCount() > 0 {
+			text += fmt.Sprintf(", %d answers are invalid", run.GetInvalidCount())
+		}
+		for i, problem := range run.GetProblems() {
+			if i == 5 {
+				text += fmt.Sprintf("\n  … and %d more: sebs run show %s", len(run.GetProblems())-i, run.GetName())
+				break
+			}
+			text += "\n  " + problem
+		}
+		return exitcode.With(exitcode.Partial, fmt.Errorf("%s", text))
+	case experimentsv1.Run_STATE_CANCELLED:
+		return exitcode.With(exitcode.Interrupted, fmt.Errorf("%s was cancelled", run.GetName()))
+	default:
+		text := fmt.Sprintf("%s ended as %s", run.GetName(), run.GetState())
+		for _, problem := range run.GetProblems() {
+			text += "\n  " + problem
+		}
+		return exitcode.With(exitcode.Failed, fmt.Errorf("%s", text))
+	}
+}
+
+func checkSize(size string) error {
+	for _, s := range sizes {
+		if s == size {
+			return nil
+		}
+	}
+	return exitcode.With(exitcode.Usage, fmt.Errorf("SIZE: %q is unknown; use %s", size, oneOf(sizes)))
+}
