@@ -303,6 +303,10 @@ func (w *work) note(ready *prepared, trigger *typev1.Trigger) *experimentsv1.Run
 		Function: ready.function, Outcome: outcomeWord(ready.outcome), Package: ready.pkg, PayloadJson: payload, Trigger: trigger.GetName(),
 	}
 	w.run.Functions = append(w.run.GetFunctions(), function)
+	// An empty map is nil after its way through etcd.
+	if w.run.GetProvenance().GetDigests() == nil {
+		w.run.Provenance.Digests = make(map[string]string)
+	}
 	digests := w.run.GetProvenance().GetDigests()
 	suffix := ""
 	if len(w.run.GetFunctions()) > 1 {

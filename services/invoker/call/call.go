@@ -58,6 +58,8 @@ type Outcome struct {
 	Answer []byte
 	// RequestID is the platform's name of the invocation, where it says one.
 	RequestID string
+	// Cold tells that the platform says so itself; a function's own answer counts more.
+	Cold bool
 	// Class and Message tell a failure; Class is unspecified when the call gave an answer.
 	Class   typev1.ErrorClass
 	Message string

@@ -1,6 +1,7 @@
 package call
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,8 +18,16 @@ import (
 	"github.com/sebs-suite/sebs/internal/errs"
 )
 
-// FunctionErrorHeader is the header in which a platform says that the function failed and how, such as `Unhandled`.
-const FunctionErrorHeader = "X-Amz-Function-Error"
+// functionErrorHeaders are the headers in which platforms say that the function failed and how, such as `Unhandled`.
+func functionErrorHeaders() []string {
+	return []string{"X-Sebs-Function-Error", "X-Amz-Function-Error"}
+}
+
+// Headers in which the local platform tells of an invocation whether or not it failed.
+const (
+	requestIDHeader = "X-Sebs-Request-Id"
+	coldHeader      = "X-Sebs-Cold-Start"
+)
 
 // cancelled tells why a call ended early: its own time, or its caller.
 func cancelled(ctx context.Context, input Input, target Target) (typev1.ErrorClass, string) {
@@ -81,21 +90,49 @@ func functionFailure(kind string, answer []byte, target Target) (typev1.ErrorCla
 	if !ok {
 		text = excerpt(answer)
 	}
-	word := strings.ToLower(kind + " " + document.Type)
-	lowMessage := strings.ToLower(document.Message)
 	name := "function " + target.FunctionID
-	switch {
-	case strings.Contains(word, "timeout"), strings.Contains(word, "timedout"), strings.Contains(lowMessage, "task timed out"):
+	switch failureClass(kind, document) {
+	case typev1.ErrorClass_ERROR_CLASS_TIMEOUT:
 		return typev1.ErrorClass_ERROR_CLASS_TIMEOUT,
 			joinText(name+" ran past its time limit of "+target.Timeout.String(), text) + "; raise its timeout"
-	case strings.Contains(word, "outofmemory"), strings.Contains(word, "oom"):
+	case typev1.ErrorClass_ERROR_CLASS_OUT_OF_MEMORY:
 		return typev1.ErrorClass_ERROR_CLASS_OUT_OF_MEMORY, joinText(name+" ran out of memory", text) + "; raise its memory"
-	case strings.Contains(word, "init"), strings.Contains(word, "importmodule"), strings.Contains(word, "handlernotfound"):
-		return typev1.ErrorClass_ERROR_CLASS_INITIALIZATION, joinText("the sandbox of "+name+" could not start", text)
-	case strings.Contains(word, "badresponse"):
-		return typev1.ErrorClass_ERROR_CLASS_BAD_RESPONSE, joinText(name+" answered what is not JSON", text)
+	case typev1.ErrorClass_ERROR_CLASS_INITIALIZATION:
+		return typev1.ErrorClass_ERROR_CLASS_INITIALIZATION,
+			joinText("the sandbox of "+name+" could not start", text) + "; look at the function's log"
+	case typev1.ErrorClass_ERROR_CLASS_BAD_RESPONSE:
+		return typev1.ErrorClass_ERROR_CLASS_BAD_RESPONSE,
+			joinText(name+" answered what is not JSON", text) + "; return what json can encode"
 	}
-	return typev1.ErrorClass_ERROR_CLASS_FUNCTION, joinText(name+" failed", text)
+	return typev1.ErrorClass_ERROR_CLASS_FUNCTION, joinText(name+" failed", text) + "; look at the function's log"
+}
+
+// failureClass goes by the platform's word for the failure, and by the error document where the word says nothing.
+func failureClass(kind string, document errorDocument) typev1.ErrorClass {
+	switch strings.ToLower(kind) {
+	case "timeout":
+		return typev1.ErrorClass_ERROR_CLASS_TIMEOUT
+	case "outofmemory":
+		return typev1.ErrorClass_ERROR_CLASS_OUT_OF_MEMORY
+	case "initerror":
+		return typev1.ErrorClass_ERROR_CLASS_INITIALIZATION
+	case "badresponse":
+		return typev1.ErrorClass_ERROR_CLASS_BAD_RESPONSE
+	}
+	switch document.Type {
+	case "Sandbox.Timedout":
+		return typev1.ErrorClass_ERROR_CLASS_TIMEOUT
+	case "Runtime.OutOfMemory":
+		return typev1.ErrorClass_ERROR_CLASS_OUT_OF_MEMORY
+	case "Runtime.ImportModuleError", "Runtime.HandlerNotFound", "Runtime.UserCodeSyntaxError", "Runtime.InitError", "Extension.InitError":
+		return typev1.ErrorClass_ERROR_CLASS_INITIALIZATION
+	case "Runtime.InvalidResponse", "Runtime.MarshalError":
+		return typev1.ErrorClass_ERROR_CLASS_BAD_RESPONSE
+	}
+	if strings.Contains(strings.ToLower(document.Message), "task timed out") {
+		return typev1.ErrorClass_ERROR_CLASS_TIMEOUT
+	}
+	return typev1.ErrorClass_ERROR_CLASS_FUNCTION
 }
 
 func joinText(head, tail string) string {
@@ -109,19 +146,24 @@ func joinText(head, tail string) string {
 func statusFailure(response *http.Response, answer []byte, target Target) (typev1.ErrorClass, string) {
 	status := response.StatusCode
 	said := joinText(fmt.Sprintf("%s answered HTTP %d", target.Trigger.GetUrl(), status), statusText(answer))
-	kind := response.Header.Get(FunctionErrorHeader)
+	kind := ""
+	for _, header := range functionErrorHeaders() {
+		kind = cmp.Or(kind, response.Header.Get(header))
+	}
 	_, document := readErrorDocument(answer)
+	// The local platform names every failure of a function in a header: an error without it is its own.
+	blamed := kind != "" || document && target.Platform != "local" && status != http.StatusServiceUnavailable
 	switch {
 	case status == http.StatusTooManyRequests:
 		if after := response.Header.Get("Retry-After"); after != "" {
 			said += " (retry after " + after + " s)"
 		}
 		return typev1.ErrorClass_ERROR_CLASS_THROTTLED, said + "; call less at once or raise the function's concurrency limit"
-	case status >= 500 && (kind != "" || document):
+	case status >= 500 && blamed:
 		return functionFailure(kind, answer, target)
 	case status == http.StatusGatewayTimeout, status == http.StatusRequestTimeout:
 		return typev1.ErrorClass_ERROR_CLASS_TIMEOUT, said + "; raise the function's timeout"
-	case status == http.StatusInternalServerError:
+	case status == http.StatusInternalServerError && target.Platform != "local":
 		return typev1.ErrorClass_ERROR_CLASS_FUNCTION, said + "; look at the function's log"
 	case status == http.StatusNotFound, status == http.StatusGone:
 		return typev1.ErrorClass_ERROR_CLASS_PLATFORM, said + "; the function is gone, deploy it again"

@@ -174,6 +174,8 @@ func (h *HTTP) Call(ctx context.Context, target Target, input Input) Outcome {
 	outcome.End = time.Now()
 	times.into(&outcome)
 	outcome.HTTPStatus = response.StatusCode
+	outcome.RequestID = response.Header.Get(requestIDHeader)
+	outcome.Cold = response.Header.Get(coldHeader) == "true"
 	outcome.Answer = answer
 	switch {
 	case err != nil:

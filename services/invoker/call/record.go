@@ -56,7 +56,7 @@ func Record(identity Identity, target Target, outcome Outcome) *typev1.Invocatio
 				ClientBegin: timestamppb.New(begin),
 				ClientEnd:   timestamppb.New(end),
 			},
-			Stats: &typev1.ExecutionStats{},
+			Stats: &typev1.ExecutionStats{ColdStart: outcome.Cold},
 		},
 	}
 	times := record.GetResult().GetTimes()
