@@ -416,3 +416,56 @@ func TestOtherAccountIsRefusedBeforeAnyChange(t *testing.T) {
 		}
 	}
 }
+
+func TestAnotherDeployerTakesUpWhatOneLeft(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	first, second := w.deployer(t), w.deployer(t)
+	parent := first.deployment(t).GetName()
+	reached := make(chan struct{})
+	var once sync.Once
+	w.memory.Before = func(ctx context.Context, call string) error {
+		if call != "CreateFunction" {
+			return nil
+		}
+		hold := false
+		once.Do(func() { hold = true })
+		if !hold {
+			return nil
+		}
+		close(reached)
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	op, err := first.EnsureFunction(t.Context(), &deployerv1.EnsureFunctionRequest{Parent: parent, Package: w.builder.add("aaaa")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-reached
+	first.stop()
+	answer := &deployerv1.EnsureFunctionResponse{}
+	if err := second.wait(t.Context(), op, nil, answer); err != nil || answer.GetOutcome() != created {
+		t.Errorf("%v (%v)", answer, err)
+	}
+	if n := w.memory.Count("CreateFunction"); n != 1 {
+		t.Errorf("%d creations", n)
+	}
+}
+
+func TestTheSameRequestIsTheSameOperation(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s := w.deployer(t)
+	req := &deployerv1.EnsureFunctionRequest{Parent: s.deployment(t).GetName(), Package: w.builder.add("aaaa"), RequestId: "0b6f3f5e-6a3c-4d69-9d57-0d2f3a1f6a11"}
+	first, err := s.EnsureFunction(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := s.EnsureFunction(t.Context(), req)
+	if err != nil || first.GetName() != second.GetName() {
+		t.Errorf("operations %s and %s (%v)", first.GetName(), second.GetName(), err)
+	}
+	if err := s.wait(t.Context(), second, nil, &deployerv1.EnsureFunctionResponse{}); err != nil {
+		t.Error(err)
+	}
+}

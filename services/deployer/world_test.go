@@ -284,6 +284,8 @@ type service struct {
 	deployerv1.DeployerServiceClient
 	operations longrunningpb.OperationsClient
 	store      *cache.Store
+	// stop ends the process; its operations are taken up by others.
+	stop func()
 }
 
 // deployer starts a process with a connection to etcd of its own.
@@ -307,8 +309,14 @@ func (w *world) deployer(t *testing.T) *service {
 		Builder: builderv1.NewBuilderServiceClient(w.conn),
 		Log:     slog.New(slog.DiscardHandler),
 	})
-	t.Cleanup(func() {
+	s := deployer.NewServer(d, manager)
+	watching, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	watched := make(chan error, 1)
+	go func() { watched <- manager.Watch(watching) }()
+	stop := sync.OnceFunc(func() {
 		ctx := context.WithoutCancel(t.Context())
+		cancel()
+		<-watched
 		if err := manager.Close(ctx); err != nil {
 			t.Error(err)
 		}
@@ -316,7 +324,7 @@ func (w *world) deployer(t *testing.T) *service {
 			t.Error(err)
 		}
 	})
-	s := deployer.NewServer(d, manager)
+	t.Cleanup(stop)
 	conn := serve(t, func(r grpc.ServiceRegistrar) {
 		s.Register(r)
 		longrunningpb.RegisterOperationsServer(r, manager.Server())
@@ -325,6 +333,7 @@ func (w *world) deployer(t *testing.T) *service {
 		DeployerServiceClient: deployerv1.NewDeployerServiceClient(conn),
 		operations:            longrunningpb.NewOperationsClient(conn),
 		store:                 store,
+		stop:                  stop,
 	}
 }
 
