@@ -14,6 +14,10 @@ import (
 
 // TestShippedCatalogue builds every benchmark of the catalogue in every language and prepares its input.
 func TestShippedCatalogue(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("needs time: it installs the dependencies of every benchmark")
+	}
 	needsPython(t)
 	needsInstaller(t)
 	b := newBench(t, nil)

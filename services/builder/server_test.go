@@ -5,12 +5,15 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"os"
 	"os/exec"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -51,7 +54,6 @@ type bench struct {
 // newBench starts a builder over the shipped catalogue and the given folders, which come first.
 func newBench(t testing.TB, folders fs.FS) *bench {
 	t.Helper()
-	t.Setenv("UV_CACHE_DIR", t.TempDir())
 	b := &bench{storage: &memoryStorage{objects: map[string][]byte{}}, records: newRecords(), facts: &told{}}
 	storage := storagev1.NewStorageServiceClient(serve(t, func(s *grpc.Server) { storagev1.RegisterStorageServiceServer(s, b.storage) }))
 	b.client = builderv1.NewBuilderServiceClient(serve(t, func(s *grpc.Server) { builderv1.RegisterBuilderServiceServer(s, newServer(t, b, storage, folders)) }))
@@ -81,7 +83,7 @@ func newServer(t testing.TB, b *bench, storage storagev1.StorageServiceClient, f
 		log        = slog.New(slog.DiscardHandler)
 		confiner   = confine.New("", user)
 		finder     = pytools.NewFinder(confiner, "")
-		installers = pytools.NewInstallers(confiner, finder, http.DefaultClient, dir, 5*time.Minute, log)
+		installers = pytools.NewInstallers(confiner, finder, httpClient(), toolsDir(t), 5*time.Minute, log)
 		store      = NewStore(storage)
 	)
 	return NewServer(Dependencies{
@@ -96,6 +98,21 @@ func newServer(t testing.TB, b *bench, storage storagev1.StorageServiceClient, f
 	})
 }
 
+// httpClient keeps no connections, which would look like leaks.
+func httpClient() *http.Client {
+	return &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true}}
+}
+
+// toolsDir is where a uv that had to be fetched is kept between runs of the tests.
+func toolsDir(t testing.TB) string {
+	t.Helper()
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return t.TempDir()
+	}
+	return filepath.Join(cache, "sebs-test")
+}
+
 // needsInstaller skips a test on a machine that can install nothing.
 func needsInstaller(t testing.TB) {
 	t.Helper()
@@ -106,13 +123,21 @@ func needsInstaller(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	answer, err := http.DefaultClient.Do(request)
+	answer, err := httpClient().Do(request)
 	if err != nil {
 		t.Skipf("needs a Python package index: %v", err)
 	}
 	if err := answer.Body.Close(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func needsNPM(t testing.TB) {
+	t.Helper()
+	if _, err := exec.LookPath("npm"); err != nil {
+		t.Skip("needs npm")
+	}
+	needsInstaller(t)
 }
 
 func needsPython(t testing.TB) {
@@ -173,6 +198,7 @@ func hasPrefix(files map[string]string, prefix string) bool {
 }
 
 func TestSleepAndDynamicHTML(t *testing.T) {
+	t.Parallel()
 	needsPython(t)
 	needsInstaller(t)
 	b := newBench(t, nil)
@@ -204,6 +230,7 @@ func TestSleepAndDynamicHTML(t *testing.T) {
 }
 
 func TestPackageIsFoundAgain(t *testing.T) {
+	t.Parallel()
 	needsInstaller(t)
 	b := newBench(t, nil)
 	request := &builderv1.CreatePackageRequest{Source: &builderv1.BenchmarkSource{Benchmark: "110.dynamic-html"}, Platform: "local", Runtime: python("3.11")}
@@ -304,6 +331,7 @@ def validate_output(data_dir, input_config, output, language, storage):
 }
 
 func TestUploadedFolder(t *testing.T) {
+	t.Parallel()
 	needsPython(t)
 	needsInstaller(t)
 	b := newBench(t, nil)
@@ -323,6 +351,7 @@ func TestUploadedFolder(t *testing.T) {
 			t.Errorf("the package lacks %s or jinja2 of requirements.txt.arm.3.9", native)
 		}
 	})
+	t.Run("nodejs", func(t *testing.T) { checkNode(t, b, origin) })
 	t.Run("input", func(t *testing.T) { checkInput(t, b, origin) })
 }
 
@@ -357,6 +386,30 @@ func checkPython310(t *testing.T, b *bench, origin *builderv1.BenchmarkSource) {
 	}
 }
 
+func checkNode(t *testing.T, b *bench, origin *builderv1.BenchmarkSource) {
+	if _, err := exec.LookPath("npm"); err != nil {
+		t.Skip("needs npm")
+	}
+	for version, want := range map[string]struct {
+		manifest  string
+		installed bool
+	}{
+		"20": {`{"name": "f", "dependencies": {"mustache": "4.2.0"}}`, true},
+		"22": {`{"name": "f22", "dependencies": {}}`, false},
+	} {
+		op, err := b.client.CreatePackage(t.Context(), &builderv1.CreatePackageRequest{
+			Source: origin, Platform: "local", Runtime: &typev1.Runtime{Language: typev1.Language_LANGUAGE_NODEJS, Version: version},
+		})
+		files := b.unpack(t, result(t, op, err, &builderv1.Package{}))
+		if files["package.json"] != want.manifest || hasPrefix(files, "node_modules/mustache/") != want.installed {
+			t.Errorf("nodejs %s: package.json = %s, mustache installed: %t", version, files["package.json"], hasPrefix(files, "node_modules/mustache/"))
+		}
+		if _, ok := files["function/templates/page.html"]; !ok || files["handler.js"] == "" || hasPrefix(files, "node_modules/.bin") {
+			t.Errorf("nodejs %s: the package has not the files it should have", version)
+		}
+	}
+}
+
 func checkInput(t *testing.T, b *bench, origin *builderv1.BenchmarkSource) {
 	prepare := func(size string, update bool) *builderv1.BenchmarkInput {
 		op, err := b.client.PrepareInput(t.Context(), &builderv1.PrepareInputRequest{Parent: deployment, Source: origin, Size: size, ReplaceExisting: &update})
@@ -387,6 +440,7 @@ func checkInput(t *testing.T, b *bench, origin *builderv1.BenchmarkSource) {
 }
 
 func TestRefusals(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, fstest.MapFS{
 		"901.empty/config.json":               {Data: []byte(`{"timeout": 1, "memory": 128, "languages": ["python", "java"], "modules": []}`)},
 		"902.broken/config.json":              {Data: []byte(`{"timeout": "1"}`)},
@@ -396,11 +450,18 @@ func TestRefusals(t *testing.T) {
 		"904.script/config.json":              {Data: []byte(`{"timeout": 1, "memory": 128, "languages": ["python"], "modules": []}`)},
 		"904.script/python/function.py":       {Data: []byte("")},
 		"904.script/init.sh":                  {Data: []byte("echo out of luck >&2\nexit 7\n")},
+		"906.node/config.json":                {Data: []byte(`{"timeout": 1, "memory": 128, "languages": ["nodejs"], "modules": []}`)},
+		"906.node/nodejs/function.js":         {Data: []byte("")},
+		"906.node/nodejs/package.json":        {Data: []byte(`{"dependencies": {"nosuchpackage-of-the-test": "1.0.0"}}`)},
+		"907.node/config.json":                {Data: []byte(`{"timeout": 1, "memory": 128, "languages": ["nodejs"], "modules": []}`)},
+		"907.node/nodejs/function.js":         {Data: []byte("")},
+		"907.node/nodejs/package.json":        {Data: []byte(`{"dependencies": {"mustache": "77.0.0"}}`)},
 		"905.local/config.json":               {Data: []byte(`{"timeout": 1, "memory": 128, "languages": ["python"], "modules": []}`)},
 		"905.local/python/function.py":        {Data: []byte("")},
 		"905.local/python/requirements.txt":   {Data: []byte("-e /etc\n")},
 	})
 	origin := func(name string) *builderv1.BenchmarkSource { return &builderv1.BenchmarkSource{Benchmark: name} }
+	node := &typev1.Runtime{Language: typev1.Language_LANGUAGE_NODEJS}
 	tests := map[string]struct {
 		request *builderv1.CreatePackageRequest
 		code    codes.Code
@@ -418,6 +479,8 @@ func TestRefusals(t *testing.T) {
 		"source not there":  {&builderv1.CreatePackageRequest{Source: &builderv1.BenchmarkSource{Benchmark: "x", Source: "sources/" + strings.Repeat("0", 64)}, Platform: "local"}, codes.NotFound, "upload it again", nil},
 		"odd source":        {&builderv1.CreatePackageRequest{Source: &builderv1.BenchmarkSource{Benchmark: "x", Source: "sources/../x"}, Platform: "local"}, codes.InvalidArgument, "source.source", nil},
 		"requirement":       {&builderv1.CreatePackageRequest{Source: origin("903.missing"), Platform: "local"}, codes.InvalidArgument, `requirement "nosuchpackage-of-the-test" does not exist`, needsInstaller},
+		"node requirement":  {&builderv1.CreatePackageRequest{Source: origin("906.node"), Platform: "local", Runtime: node}, codes.InvalidArgument, `requirement "nosuchpackage-of-the-test`, needsNPM},
+		"node version":      {&builderv1.CreatePackageRequest{Source: origin("907.node"), Platform: "local", Runtime: node}, codes.InvalidArgument, `requirement "mustache@77.0.0" does not exist`, needsNPM},
 		"script":            {&builderv1.CreatePackageRequest{Source: origin("904.script"), Platform: "local"}, codes.InvalidArgument, "init.sh of 904.script failed with exit code 7; correct the script\nout of luck", nil},
 		"local requirement": {&builderv1.CreatePackageRequest{Source: origin("905.local"), Platform: "local"}, codes.InvalidArgument, "names a file of the building machine", nil},
 	}
@@ -436,6 +499,7 @@ func TestRefusals(t *testing.T) {
 }
 
 func TestUploadRefusals(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, nil)
 	pack := func(files map[string]string, links ...string) []byte {
 		var out bytes.Buffer
@@ -480,6 +544,7 @@ func TestUploadRefusals(t *testing.T) {
 }
 
 func TestBenchmarksAndRuntimes(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, nil)
 	var names []string
 	for token := ""; ; {
@@ -508,4 +573,43 @@ func TestBenchmarksAndRuntimes(t *testing.T) {
 	if _, err := b.client.BuildImage(t.Context(), &builderv1.BuildImageRequest{Spec: &builderv1.ImageSpec{Platform: "local"}}); !errs.Is(errs.FromStatus(err), codes.Unimplemented) {
 		t.Errorf("BuildImage = %v, want Unimplemented", err)
 	}
+}
+
+// BenchmarkPackage compares the first build of a package with the one after a change of its source alone.
+func BenchmarkPackage(b *testing.B) {
+	needsInstaller(b)
+	folder := func(source string) fstest.MapFS {
+		return fstest.MapFS{
+			"900.sample/config.json":             {Data: []byte(`{"timeout": 1, "memory": 128, "languages": ["python"], "modules": []}`)},
+			"900.sample/python/function.py":      {Data: []byte(source)},
+			"900.sample/python/requirements.txt": {Data: []byte("jinja2==3.1.4\nminio==7.2.8\n")},
+		}
+	}
+	build := func(b *testing.B, s *bench) *builderv1.Package {
+		op, err := s.client.CreatePackage(b.Context(), &builderv1.CreatePackageRequest{
+			Source: &builderv1.BenchmarkSource{Benchmark: "900.sample"}, Platform: "local", Runtime: python("3.11"),
+		})
+		return result(b, op, err, &builderv1.Package{})
+	}
+	b.Run("first", func(b *testing.B) {
+		for b.Loop() {
+			b.StopTimer()
+			s := newBench(b, folder("x = 1\n"))
+			b.StartTimer()
+			build(b, s)
+		}
+	})
+	b.Run("source only", func(b *testing.B) {
+		tree := folder("x = 1\n")
+		s := newBench(b, tree)
+		build(b, s)
+		n := 1
+		for b.Loop() {
+			n++
+			tree["900.sample/python/function.py"] = &fstest.MapFile{Data: fmt.Appendf(nil, "x = %d\n", n)}
+			if p := build(b, s); p.GetCached() || !p.GetDependenciesCached() {
+				b.Fatalf("the package was cached: %t, its dependencies: %t", p.GetCached(), p.GetDependenciesCached())
+			}
+		}
+	})
 }
