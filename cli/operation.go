@@ -57,12 +57,11 @@ func operationRows(operations ...*longrunningpb.Operation) output.Rows {
 	rows := output.Rows{Header: []string{"OPERATION", "STATE", "PHASE", "MESSAGE"}}
 	for _, op := range operations {
 		state := "running"
-		message := ""
 		step := stepOf(op)
 		if op.GetDone() {
 			state = "done"
 		}
-		message = step.Message
+		message := step.Message
 		if op.GetError() != nil {
 			state, message = "failed", op.GetError().GetMessage()
 		}
