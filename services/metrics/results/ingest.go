@@ -2,7 +2,6 @@ package results
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -280,8 +279,10 @@ func (i *Ingester) commit(ctx context.Context, stream jetstream.Stream) error {
 	if err != nil || last == 0 {
 		return err
 	}
-	err = stream.Purge(ctx, jetstream.WithPurgeSequence(last+1))
-	if err != nil && !errors.Is(err, context.Canceled) {
+	// What is stored should leave the stream even when the process stops now.
+	purge, cancel := context.WithTimeout(context.WithoutCancel(ctx), finalCommit)
+	defer cancel()
+	if err := stream.Purge(purge, jetstream.WithPurgeSequence(last+1)); err != nil {
 		// The batches are stored; delivered again they are recognised.
 		i.log.Warn("stored results stay in the stream; they will be recognised", "position", last, "error", err)
 	}
