@@ -27,6 +27,7 @@ import (
 	"github.com/sebs-suite/sebs/services/experiments"
 	"github.com/sebs-suite/sebs/services/invoker"
 	"github.com/sebs-suite/sebs/services/local"
+	"github.com/sebs-suite/sebs/services/metrics"
 	"github.com/sebs-suite/sebs/services/storage"
 )
 
@@ -156,7 +157,7 @@ func serviceEnvironment(environ []string) []string {
 
 func (s *Suite) setups() []app.Setup {
 	return []app.Setup{
-		storage.Setup, local.Setup, builder.Setup, deployer.Setup, invoker.Setup, experiments.Setup,
+		storage.Setup, local.Setup, builder.Setup, deployer.Setup, invoker.Setup, metrics.Setup, experiments.Setup,
 		func(ctx context.Context, p *app.Process) (err error) {
 			s.gateway, err = gateway.Open(ctx, p)
 			return err
