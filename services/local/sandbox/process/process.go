@@ -34,7 +34,8 @@ type Options struct {
 	Log       *slog.Logger
 	// FirstUID is the first of 10,000 user ids that sandboxes get where the suite runs as root; 0 keeps the own user.
 	FirstUID int
-	// SampleInterval is how often the memory of the sandboxes is looked at; 0 means every 100 ms.
+	// SampleInterval is how often the memory of the sandboxes is looked at; 0 means every 100 ms, or every second where that
+	// takes a program of its own.
 	SampleInterval time.Duration
 }
 
@@ -57,7 +58,7 @@ func New(o Options) (*Kind, error) {
 		return nil, fmt.Errorf("create sandbox directory: %w", err)
 	}
 	if o.SampleInterval <= 0 {
-		o.SampleInterval = 100 * time.Millisecond
+		o.SampleInterval = sampleInterval
 	}
 	k := &Kind{directory: o.Directory, finder: o.Finder, log: o.Log, instances: map[string]*instance{}, sampled: make(chan struct{})}
 	k.system = newSystem(o)

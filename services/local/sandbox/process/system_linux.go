@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -20,7 +21,10 @@ import (
 	"github.com/sebs-suite/sebs/services/local/sandbox/cgroup"
 )
 
-const uidCount = 10_000
+const (
+	uidCount       = 10_000
+	sampleInterval = 100 * time.Millisecond
+)
 
 // system holds what this machine allows.
 type system struct {
