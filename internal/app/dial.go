@@ -20,6 +20,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
+	"github.com/sebs-suite/sebs/internal/authn"
 	"github.com/sebs-suite/sebs/internal/errs"
 	"github.com/sebs-suite/sebs/internal/observe"
 )
@@ -175,9 +176,13 @@ func serviceConfig(p *Process) (string, error) {
 	return string(text), nil
 }
 
-// outgoingContext adds the request id.
+// outgoingContext adds the request id and, where the call is made for somebody, who that is.
 func outgoingContext(ctx context.Context) context.Context {
-	if md, ok := metadata.FromOutgoingContext(ctx); ok && len(md.Get(requestIDHeader)) > 0 {
+	md, _ := metadata.FromOutgoingContext(ctx)
+	if caller, ok := authn.FromContext(ctx); ok && len(md.Get(callerHeader)) == 0 {
+		ctx = metadata.AppendToOutgoingContext(ctx, callerHeader, caller.Identity, callerRoleHeader, caller.Role.String())
+	}
+	if len(md.Get(requestIDHeader)) > 0 {
 		return ctx
 	}
 	id := observe.RequestID(ctx)

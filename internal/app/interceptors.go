@@ -26,6 +26,12 @@ import (
 // requestIDHeader carries the id of a request between services, in lower case as gRPC asks.
 const requestIDHeader = "x-request-id"
 
+// Headers that carry for whom a call between services is made.
+const (
+	callerHeader     = "sebs-caller"
+	callerRoleHeader = "sebs-caller-role"
+)
+
 // maxRequestIDBytes bounds an id that a caller brings.
 const maxRequestIDBytes = 128
 
@@ -182,7 +188,18 @@ func (p *Process) authenticate(ctx context.Context, method string, _ bool, next 
 	if err := p.Policies.Authorize(caller, method); err != nil {
 		return err
 	}
-	return next(authn.WithPrincipal(ctx, caller))
+	return next(authn.WithPrincipal(ctx, behalf(ctx, caller)))
+}
+
+// behalf returns for whom another process of the suite makes a call. It is for telling who, not for deciding what: the role
+// was checked where the request came in.
+func behalf(ctx context.Context, caller authn.Principal) authn.Principal {
+	identity := metadata.ValueFromIncomingContext(ctx, callerHeader)
+	role := metadata.ValueFromIncomingContext(ctx, callerRoleHeader)
+	if caller.Role < typev1.Role_ROLE_ADMIN || strings.HasPrefix(caller.Identity, "tokens/") || len(identity) == 0 || len(role) == 0 || !plain(identity[0]) {
+		return caller
+	}
+	return authn.Principal{Identity: identity[0], Role: typev1.Role(typev1.Role_value[role[0]])}
 }
 
 // validation checks every message of a caller against the rules of its type.

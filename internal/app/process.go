@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,10 +19,12 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/sebs-suite/sebs/internal/authn"
 	"github.com/sebs-suite/sebs/internal/cache"
@@ -30,6 +33,7 @@ import (
 	"github.com/sebs-suite/sebs/internal/events"
 	"github.com/sebs-suite/sebs/internal/observe"
 	"github.com/sebs-suite/sebs/internal/operations"
+	"github.com/sebs-suite/sebs/internal/pagetoken"
 )
 
 // startTimeout bounds the wait for etcd and NATS at start, which may come up at the same time.
@@ -71,6 +75,8 @@ type Process struct {
 	Tokens   *authn.Tokens
 	Authn    *authn.Authenticator
 	Policies *authn.Policies
+	// PageTokens makes the tokens of lists, with a key that all processes share.
+	PageTokens *pagetoken.Codec
 	// StateDir is private to this process.
 	StateDir string
 
@@ -237,11 +243,34 @@ func (p *Process) connect(ctx context.Context, opts Options) error {
 		return err
 	}
 	p.OnClose("operations", p.Operations.Close)
+	key, err := pageTokenKey(ctx, p.Cache)
+	if err != nil {
+		return err
+	}
+	p.PageTokens = pagetoken.New(key)
 	p.Tokens = authn.NewTokens(p.Cache)
 	p.Authn = authn.NewAuthenticator(p.Config.Auth.Required, p.Tokens)
 	p.dialer = newDialer(p)
 	p.OnClose("connections to services", p.dialer.close)
 	return nil
+}
+
+// pageTokenKey returns the key of page tokens that all processes share. It protects nothing but the tokens' integrity, which
+// is why it may stand in etcd.
+func pageTokenKey(ctx context.Context, store *cache.Store) ([]byte, error) {
+	const where = "page-token-key"
+	fresh := make([]byte, pagetoken.KeyBytes)
+	if _, err := rand.Read(fresh); err != nil {
+		return nil, fmt.Errorf("make the key of page tokens: %w", err)
+	}
+	if _, err := store.Create(ctx, where, wrapperspb.Bytes(fresh)); err == nil || !errs.Is(err, codes.AlreadyExists) {
+		return fresh, err
+	}
+	known := &wrapperspb.BytesValue{}
+	if _, err := store.Get(ctx, where, known); err != nil {
+		return nil, fmt.Errorf("read the key of page tokens: %w", err)
+	}
+	return known.GetValue(), nil
 }
 
 // waitFor repeats a step that fails because its server is not up yet.
