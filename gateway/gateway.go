@@ -48,7 +48,8 @@ func newGateway(p *app.Process, config Config) (*gateway, error) {
 		}
 		g.conns[name] = conn
 	}
-	// Every process serves the operations of all, out of etcd; this one serves tokens, so that is the nearest.
+	// Every process answers for the operations of all, out of etcd; this one serves tokens, so that is the nearest.
+	p.Operations.Answer(services...)
 	g.conns[operationsService] = g.conns["auth"]
 	g.grpc = grpc.NewServer(
 		grpc.ForceServerCodecV2(rawCodec{}), grpc.UnknownServiceHandler(g.proxy),
@@ -92,6 +93,7 @@ func (g *gateway) newREST() (http.Handler, error) {
 		}}),
 		runtime.WithIncomingHeaderMatcher(incomingHeader),
 		runtime.WithOutgoingHeaderMatcher(outgoingHeader),
+		runtime.WithErrorHandler(methodFailed), runtime.WithRoutingErrorHandler(routeFailed),
 		runtime.WithMetadata(func(_ context.Context, r *http.Request) metadata.MD {
 			return metadata.Pairs(remoteHeader, r.RemoteAddr)
 		}),

@@ -1,8 +1,10 @@
 package gateway
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"io/fs"
 	"net/http"
 	"strings"
@@ -11,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
@@ -34,12 +37,8 @@ func incomingHeader(key string) (string, bool) {
 	return "", false
 }
 
-func outgoingHeader(key string) (string, bool) {
-	if strings.EqualFold(key, requestIDHeader) {
-		return requestIDHeader, true
-	}
-	return "", false
-}
+// outgoingHeader lets no header of a service through: the one that matters, the request's id, is set before the call.
+func outgoingHeader(string) (string, bool) { return "", false }
 
 // routes puts what is not a method of a service beside the methods.
 func (g *gateway) routes(methods http.Handler) http.Handler {
@@ -64,14 +63,58 @@ func (g *gateway) routes(methods http.Handler) http.Handler {
 	mux.HandleFunc("GET /v1/content/", g.identified(g.getObject))
 	mux.HandleFunc("PUT /v1/sources/{benchmark}", g.identified(g.putSource))
 	limited := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r.Body = http.MaxBytesReader(w, r.Body, g.config.MaxBodyBytes)
+		body := &boundedBody{ReadCloser: http.MaxBytesReader(w, r.Body, g.config.MaxBodyBytes)}
+		r = r.WithContext(context.WithValue(r.Context(), bodyKey{}, body))
+		r.Body = body
 		methods.ServeHTTP(w, r)
 	})
 	mux.Handle("/v1/", g.identified(limited.ServeHTTP))
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		writeError(w, errs.NotFound("ROUTE_NOT_FOUND", "no route %s %s; /openapi.json lists them", r.Method, r.URL.Path))
-	})
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { writeError(w, routeNotFound(r)) })
 	return mux
+}
+
+func routeNotFound(r *http.Request) error {
+	return errs.NotFound("ROUTE_NOT_FOUND", "no route %s %s; /openapi.json lists them", r.Method, r.URL.Path)
+}
+
+type bodyKey struct{}
+
+// boundedBody remembers that a body was over the limit: the decoders of the methods keep only the text of its error.
+type boundedBody struct {
+	io.ReadCloser
+	tooLarge *http.MaxBytesError
+}
+
+// Read reads the body up to the limit.
+func (b *boundedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	errors.As(err, &b.tooLarge)
+	return n, err
+}
+
+// methodFailed answers the error of a method, or of the request for it.
+func methodFailed(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
+	if body, ok := r.Context().Value(bodyKey{}).(*boundedBody); ok && body.tooLarge != nil {
+		writeError(w, body.tooLarge)
+		return
+	}
+	if s := status.Convert(err); s.Code() == codes.InvalidArgument && len(s.Details()) == 0 {
+		// Not from a service, which would name a reason: the request could not be read.
+		err = errs.InvalidArgument("REQUEST_INVALID", "%s; /openapi.json describes the request", s.Message())
+	}
+	writeError(w, err)
+}
+
+// routeFailed answers a request whose path or HTTP method no method of a service has.
+func routeFailed(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, code int) {
+	switch code {
+	case http.StatusMethodNotAllowed:
+		writeErrorAs(w, code, errs.Unimplemented("METHOD_NOT_ALLOWED", "%s does not take %s; /openapi.json lists the routes", r.URL.Path, r.Method))
+	case http.StatusNotFound:
+		writeError(w, routeNotFound(r))
+	default:
+		writeErrorAs(w, code, errs.InvalidArgument("REQUEST_INVALID", "the request cannot be understood; /openapi.json describes it"))
+	}
 }
 
 // identified puts the caller into the request's context and gives the request an id.
@@ -154,17 +197,24 @@ func writeJSON(w http.ResponseWriter, code int, value any) {
 func writeError(w http.ResponseWriter, err error) {
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
-		err = errs.InvalidArgument("BODY_TOO_LARGE", "the body is over %d bytes; send objects to /v1/content/…", tooLarge.Limit)
+		writeErrorAs(w, http.StatusRequestEntityTooLarge,
+			errs.InvalidArgument("BODY_TOO_LARGE", "the body is over %d bytes; send objects to /v1/content/…", tooLarge.Limit))
+		return
 	}
-	status := errs.ToStatus(err)
-	raw, marshalErr := protojson.Marshal(status.Proto())
+	writeErrorAs(w, runtime.HTTPStatusFromCode(errs.ToStatus(err).Code()), err)
+}
+
+// writeErrorAs is writeError with a status of HTTP of its own.
+func writeErrorAs(w http.ResponseWriter, code int, err error) {
+	failure := errs.ToStatus(err)
+	raw, marshalErr := protojson.Marshal(failure.Proto())
 	if marshalErr != nil {
 		raw = []byte(`{"code":13,"message":"the error cannot be encoded"}`)
 	}
 	w.Header().Set("Content-Type", "application/json")
-	if status.Code() == codes.Unauthenticated {
+	if failure.Code() == codes.Unauthenticated {
 		w.Header().Set("WWW-Authenticate", "Bearer")
 	}
-	w.WriteHeader(runtime.HTTPStatusFromCode(status.Code()))
+	w.WriteHeader(code)
 	_, _ = w.Write(raw)
 }

@@ -117,6 +117,8 @@ type Manager struct {
 	owner    *cache.Registration
 	resumes  map[string]Resume
 	services map[string]bool
+	// answered are services of other processes whose operations are listed here.
+	answered map[string]bool
 	handles  map[string]*Handle
 	stopping bool
 	running  sync.WaitGroup
@@ -129,6 +131,7 @@ func New(store *cache.Store, cfg Config) *Manager {
 		cfg: cfg, store: store,
 		resumes:  make(map[string]Resume),
 		services: make(map[string]bool),
+		answered: make(map[string]bool),
 		handles:  make(map[string]*Handle),
 	}
 }
@@ -159,6 +162,15 @@ func (m *Manager) Serve(services ...string) {
 	defer m.mu.Unlock()
 	for _, service := range services {
 		m.services[service] = true
+	}
+}
+
+// Answer names services whose operations this process lists without taking them up: those of other processes.
+func (m *Manager) Answer(services ...string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, service := range services {
+		m.answered[service] = true
 	}
 }
 

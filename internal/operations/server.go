@@ -3,6 +3,7 @@ package operations
 import (
 	"context"
 	"encoding/base64"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -50,7 +51,16 @@ func (s *Server) GetOperation(ctx context.Context, req *longrunningpb.GetOperati
 	return rec.operation()
 }
 
-// ListOperations returns the operations of this process's services, newest first within a service. The filter is a list of
+// listed returns the services whose operations are listed, in the order of pages.
+func (m *Manager) listed() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := maps.Clone(m.services)
+	maps.Copy(all, m.answered)
+	return slices.Sorted(maps.Keys(all))
+}
+
+// ListOperations returns the operations of the services that this process answers for, newest first within a service. The filter is a list of
 // "done=true|false", "service=<name>" and "kind=<kind>", joined by " AND ".
 func (s *Server) ListOperations(ctx context.Context, req *longrunningpb.ListOperationsRequest) (*longrunningpb.ListOperationsResponse, error) {
 	want, err := parseFilter(req.GetFilter())
@@ -70,8 +80,7 @@ func (s *Server) ListOperations(ctx context.Context, req *longrunningpb.ListOper
 		return nil, errs.Fields(errs.Field("page_token", "is not one that this service returned"))
 	}
 	answer := &longrunningpb.ListOperationsResponse{}
-	services := s.manager.served()
-	slices.Sort(services)
+	services := s.manager.listed()
 	for _, service := range services {
 		full, err := s.list(ctx, service, string(after), want, size, answer)
 		if err != nil {
