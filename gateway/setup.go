@@ -9,12 +9,10 @@ import (
 	"net/http"
 	"time"
 
-	"google.golang.org/grpc"
-
-	authv1 "github.com/sebs-suite/sebs/gen/go/sebs/auth/v1"
-	eventv1 "github.com/sebs-suite/sebs/gen/go/sebs/event/v1"
 	"github.com/sebs-suite/sebs/internal/app"
 	"github.com/sebs-suite/sebs/internal/authn"
+	"github.com/sebs-suite/sebs/internal/authn/authserver"
+	"github.com/sebs-suite/sebs/internal/events/eventserver"
 )
 
 // Config is the section `gateway` of the configuration.
@@ -77,10 +75,9 @@ func Open(ctx context.Context, p *app.Process) (net.Addr, error) {
 	if !loopback && (tlsConfig == nil || !p.Config.Auth.Required) {
 		return nil, fmt.Errorf("gateway.listen: %s is reached by other machines; set gateway.cert_file, gateway.key_file and auth.required, or listen on 127.0.0.1", config.Listen)
 	}
-	p.RegisterGRPC(func(r grpc.ServiceRegistrar) {
-		authv1.RegisterTokenServiceServer(r, &tokenServer{tokens: p.Tokens})
-		eventv1.RegisterEventServiceServer(r, &eventServer{bus: p.Events})
-	})
+	if err := errors.Join(authserver.Setup(ctx, p), eventserver.Setup(ctx, p)); err != nil {
+		return nil, err
+	}
 	g, err := newGateway(p, config)
 	if err != nil {
 		return nil, err
