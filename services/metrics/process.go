@@ -231,7 +231,6 @@ func newFileCollector(h *sebsformat.Header) *collector {
 // fileStatistics computes the statistics of a result file.
 func (p *processing) fileStatistics() (*metricsv1.Statistics, error) {
 	c := newFileCollector(&sebsformat.Header{})
-	var err error
 	h, err := p.walk(func(function, _ string, inv *sebsformat.Invocation) error {
 		c.add(sampleOf(function, inv))
 		return nil
@@ -239,12 +238,8 @@ func (p *processing) fileStatistics() (*metricsv1.Statistics, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The configuration stands behind the invocations in a file, the price is known only now.
+	// The configuration stands behind the invocations in a file: the price is known only now.
 	known := newFileCollector(h)
-	for _, f := range c.functions {
-		if f.billed > 0 {
-			f.costUSD, f.estimated = known.price.cost(f.gbSeconds, f.billed), known.estimated
-		}
-	}
+	c.price, c.estimated = known.price, known.estimated
 	return c.message(), nil
 }

@@ -165,7 +165,9 @@ func micros(d *time.Duration) *int64 {
 func (f *functionRequests) summary() map[string]any {
 	var billedMS, executionUS, initializationUS, cold int64
 	var gbSeconds, peakMB float64
-	for _, p := range f.found {
+	// In the order of their ids, so that the sums of the same requests are the same.
+	for _, id := range sortedNames(f.found) {
+		p := f.found[id]
 		if p == nil {
 			continue
 		}

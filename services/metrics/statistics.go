@@ -52,8 +52,7 @@ type sample struct {
 type collector struct {
 	run       string
 	functions map[string]*functionCollector
-	// order keeps functions as they came.
-	price price
+	price     price
 	// estimated tells that cost computed here is an estimate.
 	estimated bool
 }
@@ -65,9 +64,13 @@ type functionCollector struct {
 	groups    [2]*groupCollector
 	gbSeconds float64
 	// billed counts invocations with known GB-seconds or cost.
-	billed    int64
+	billed int64
+	// costUSD is the sum of known costs, estimated tells that some of them are estimates.
 	costUSD   float64
 	estimated bool
+	// unpriced are invocations with known GB-seconds and unknown cost, which is computed at the end.
+	unpriced          int64
+	unpricedGBSeconds float64
 }
 
 type groupCollector struct {
@@ -92,7 +95,7 @@ func (c *collector) add(s *sample) { c.addTo(c.function(s.function), s) }
 
 func (c *collector) addTo(f *functionCollector, s *sample) {
 	f.count++
-	c.addCost(f, s)
+	f.addCost(s)
 	if s.failed {
 		f.failures++
 		f.classes[s.errorClass]++
@@ -116,7 +119,7 @@ func (f *functionCollector) group(cold bool) *groupCollector {
 	return f.groups[i]
 }
 
-func (c *collector) addCost(f *functionCollector, s *sample) {
+func (f *functionCollector) addCost(s *sample) {
 	if s.gbSeconds == nil && s.costUSD == nil {
 		return
 	}
@@ -129,8 +132,8 @@ func (c *collector) addCost(f *functionCollector, s *sample) {
 		f.estimated = f.estimated || s.estimated
 		return
 	}
-	f.costUSD += c.price.cost(*s.gbSeconds, 1)
-	f.estimated = f.estimated || c.estimated
+	f.unpriced++
+	f.unpricedGBSeconds += *s.gbSeconds
 }
 
 // message builds the answer.
@@ -142,12 +145,12 @@ func (c *collector) message() *metricsv1.Statistics {
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		out.Functions = append(out.Functions, c.functions[name].message(name))
+		out.Functions = append(out.Functions, c.functions[name].message(name, c.price, c.estimated))
 	}
 	return out
 }
 
-func (f *functionCollector) message(name string) *metricsv1.FunctionStatistics {
+func (f *functionCollector) message(name string, p price, estimated bool) *metricsv1.FunctionStatistics {
 	out := &metricsv1.FunctionStatistics{Function: name, Count: f.count, FailureCount: f.failures}
 	for class, n := range f.classes {
 		if out.Failures == nil {
@@ -156,7 +159,9 @@ func (f *functionCollector) message(name string) *metricsv1.FunctionStatistics {
 		out.Failures[errorClassName(class)] += n
 	}
 	if f.billed > 0 {
-		out.CostUsd, out.CostEstimated, out.GbSeconds = proto.Float64(f.costUSD), f.estimated, proto.Float64(f.gbSeconds)
+		out.CostUsd = proto.Float64(f.costUSD + p.cost(f.unpricedGBSeconds, f.unpriced))
+		out.CostEstimated = f.estimated || (estimated && f.unpriced > 0)
+		out.GbSeconds = proto.Float64(f.gbSeconds)
 	}
 	for _, cold := range []bool{true, false} {
 		i := 0
