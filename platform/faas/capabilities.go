@@ -14,7 +14,7 @@ const ReasonNotSupported = "NOT_SUPPORTED_BY_PLATFORM"
 
 // Capabilities returns what the platform can do.
 func (p *Platform) Capabilities(ctx context.Context) (driver.Capabilities, error) {
-	caps, err := retry(ctx, p, p.driver.Capabilities)
+	caps, err := retry(ctx, p, "Capabilities", p.driver.Capabilities)
 	if err != nil {
 		return driver.Capabilities{}, p.wrap(err, "read capabilities")
 	}

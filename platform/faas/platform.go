@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc/codes"
 
 	"github.com/sebs-suite/sebs/internal/errs"
@@ -17,6 +18,8 @@ import (
 type Options struct {
 	// Retry bounds the repetition of control calls.
 	Retry RetryPolicy
+	// Registry takes the metrics of driver calls; nil keeps none.
+	Registry prometheus.Registerer
 	// PollInterval is the first pause between two looks at a function that is
 	// being created or updated, 50 ms if 0. It doubles up to two seconds.
 	PollInterval time.Duration
@@ -30,6 +33,7 @@ type Platform struct {
 	naming NamingRule
 	retry  RetryPolicy
 	poll   time.Duration
+	meter  *prometheus.HistogramVec
 }
 
 // New returns the platform of that name on top of a driver. The platform closes
@@ -43,7 +47,13 @@ func New(name string, d driver.Driver, options Options) (*Platform, error) {
 	if options.PollInterval <= 0 {
 		options.PollInterval = 50 * time.Millisecond
 	}
-	return &Platform{name: name, driver: d, naming: naming, retry: options.Retry.withDefaults(), poll: options.PollInterval}, nil
+	meter, err := newMeter(options.Registry)
+	if err != nil {
+		return nil, err
+	}
+	return &Platform{
+		name: name, driver: d, naming: naming, retry: options.Retry.withDefaults(), poll: options.PollInterval, meter: meter,
+	}, nil
 }
 
 // Name returns the platform's name.
@@ -67,7 +77,7 @@ func (p *Platform) FunctionName(requested string, in NameInput) (string, error) 
 
 // CheckCredentials asks the platform who the credential belongs to.
 func (p *Platform) CheckCredentials(ctx context.Context) (driver.Identity, error) {
-	identity, err := retry(ctx, p, p.driver.CheckCredentials)
+	identity, err := retry(ctx, p, "CheckCredentials", p.driver.CheckCredentials)
 	if err != nil {
 		return driver.Identity{}, p.wrap(err, "check the credential")
 	}
@@ -93,7 +103,7 @@ func (p *Platform) CreateFunction(ctx context.Context, spec driver.FunctionSpec)
 		return driver.Function{}, false, err
 	}
 	created = true
-	fn, err = retry(ctx, p, func(ctx context.Context) (driver.Function, error) {
+	fn, err = retry(ctx, p, "CreateFunction", func(ctx context.Context) (driver.Function, error) {
 		return p.driver.CreateFunction(ctx, spec)
 	})
 	if err != nil {
@@ -128,7 +138,7 @@ func (p *Platform) UpdateCode(ctx context.Context, name string, code driver.Code
 	if err := p.checkCode(caps, code); err != nil {
 		return driver.Function{}, err
 	}
-	fn, err := retry(ctx, p, func(ctx context.Context) (driver.Function, error) {
+	fn, err := retry(ctx, p, "UpdateCode", func(ctx context.Context) (driver.Function, error) {
 		return p.driver.UpdateCode(ctx, name, code, config)
 	})
 	if err != nil {
@@ -143,7 +153,7 @@ func (p *Platform) UpdateConfiguration(ctx context.Context, name string, config 
 	if err := p.CheckConfig(ctx, config); err != nil {
 		return driver.Function{}, err
 	}
-	fn, err := retry(ctx, p, func(ctx context.Context) (driver.Function, error) {
+	fn, err := retry(ctx, p, "UpdateConfiguration", func(ctx context.Context) (driver.Function, error) {
 		return p.driver.UpdateConfiguration(ctx, name, config)
 	})
 	if err != nil {
@@ -179,7 +189,7 @@ func (p *Platform) awaitActive(ctx context.Context, fn driver.Function) (driver.
 
 // GetFunction returns a function, or an error of code NotFound.
 func (p *Platform) GetFunction(ctx context.Context, name string) (driver.Function, error) {
-	fn, err := retry(ctx, p, func(ctx context.Context) (driver.Function, error) {
+	fn, err := retry(ctx, p, "GetFunction", func(ctx context.Context) (driver.Function, error) {
 		return p.driver.GetFunction(ctx, name)
 	})
 	if err != nil {
@@ -194,7 +204,7 @@ func (p *Platform) Functions(ctx context.Context, deployment string) iter.Seq2[d
 	return func(yield func(driver.Function, error) bool) {
 		query := driver.ListQuery{Deployment: deployment}
 		for {
-			page, err := retry(ctx, p, func(ctx context.Context) (driver.FunctionPage, error) {
+			page, err := retry(ctx, p, "ListFunctions", func(ctx context.Context) (driver.FunctionPage, error) {
 				return p.driver.ListFunctions(ctx, query)
 			})
 			if err != nil {
@@ -216,7 +226,7 @@ func (p *Platform) Functions(ctx context.Context, deployment string) iter.Seq2[d
 
 // DeleteFunction removes a function. It answers false where there was none.
 func (p *Platform) DeleteFunction(ctx context.Context, name string) (deleted bool, err error) {
-	_, err = retry(ctx, p, func(ctx context.Context) (struct{}, error) {
+	_, err = retry(ctx, p, "DeleteFunction", func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, p.driver.DeleteFunction(ctx, name)
 	})
 	return p.removed(err, "delete function %s", name)
@@ -231,7 +241,7 @@ func (p *Platform) CreateTrigger(ctx context.Context, function string, spec driv
 	if err := p.Require(string(spec.Type)+" triggers", caps.Triggers[spec.Type]); err != nil {
 		return driver.Trigger{}, err
 	}
-	trigger, err := retry(ctx, p, func(ctx context.Context) (driver.Trigger, error) {
+	trigger, err := retry(ctx, p, "CreateTrigger", func(ctx context.Context) (driver.Trigger, error) {
 		return p.driver.CreateTrigger(ctx, function, spec)
 	})
 	if err != nil {
@@ -242,7 +252,7 @@ func (p *Platform) CreateTrigger(ctx context.Context, function string, spec driv
 
 // DeleteTrigger removes a trigger. It answers false where there was none.
 func (p *Platform) DeleteTrigger(ctx context.Context, function string, kind driver.TriggerType) (deleted bool, err error) {
-	_, err = retry(ctx, p, func(ctx context.Context) (struct{}, error) {
+	_, err = retry(ctx, p, "DeleteTrigger", func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, p.driver.DeleteTrigger(ctx, function, kind)
 	})
 	return p.removed(err, "delete the %s trigger of function %s", kind, function)
@@ -251,7 +261,9 @@ func (p *Platform) DeleteTrigger(ctx context.Context, function string, kind driv
 // Invoke calls a function once through the platform's API. It never repeats the
 // call. A failure of the function itself is not an error but CallResult.FunctionError.
 func (p *Platform) Invoke(ctx context.Context, call driver.Call) (driver.CallResult, error) {
+	began := time.Now()
 	result, err := p.driver.Invoke(ctx, call)
+	p.measure("Invoke", began, err)
 	if err != nil {
 		return driver.CallResult{}, p.wrap(err, "invoke function %s", call.Function)
 	}
@@ -260,7 +272,7 @@ func (p *Platform) Invoke(ctx context.Context, call driver.Call) (driver.CallRes
 
 // LogPage reads one page of a function's log.
 func (p *Platform) LogPage(ctx context.Context, query driver.LogQuery) (driver.LogPage, error) {
-	page, err := retry(ctx, p, func(ctx context.Context) (driver.LogPage, error) { return p.driver.Logs(ctx, query) })
+	page, err := retry(ctx, p, "Logs", func(ctx context.Context) (driver.LogPage, error) { return p.driver.Logs(ctx, query) })
 	if err != nil {
 		return driver.LogPage{}, p.wrap(err, "read the log of function %s", query.Function)
 	}
@@ -295,7 +307,7 @@ func (p *Platform) Logs(ctx context.Context, query driver.LogQuery) iter.Seq2[dr
 func (p *Platform) Metrics(ctx context.Context, query driver.MetricsQuery) iter.Seq2[driver.InvocationRecord, error] {
 	return func(yield func(driver.InvocationRecord, error) bool) {
 		for {
-			page, err := retry(ctx, p, func(ctx context.Context) (driver.MetricsPage, error) { return p.driver.Metrics(ctx, query) })
+			page, err := retry(ctx, p, "Metrics", func(ctx context.Context) (driver.MetricsPage, error) { return p.driver.Metrics(ctx, query) })
 			if err != nil {
 				yield(driver.InvocationRecord{}, p.wrap(err, "read the metrics of function %s", query.Function))
 				return
@@ -315,7 +327,7 @@ func (p *Platform) Metrics(ctx context.Context, query driver.MetricsQuery) iter.
 
 // Discover lists everything of a deployment on the platform.
 func (p *Platform) Discover(ctx context.Context, deployment string) ([]driver.Resource, error) {
-	resources, err := retry(ctx, p, func(ctx context.Context) ([]driver.Resource, error) {
+	resources, err := retry(ctx, p, "Discover", func(ctx context.Context) ([]driver.Resource, error) {
 		return p.driver.Discover(ctx, deployment)
 	})
 	if err != nil {
@@ -327,7 +339,7 @@ func (p *Platform) Discover(ctx context.Context, deployment string) ([]driver.Re
 // DeleteResource removes one thing that Discover named. It answers false where it
 // was gone already.
 func (p *Platform) DeleteResource(ctx context.Context, resource driver.Resource) (deleted bool, err error) {
-	_, err = retry(ctx, p, func(ctx context.Context) (struct{}, error) {
+	_, err = retry(ctx, p, "DeleteResource", func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, p.driver.DeleteResource(ctx, resource)
 	})
 	return p.removed(err, "delete %s %s", resource.Type, resource.ID)

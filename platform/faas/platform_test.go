@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc/codes"
 
 	"github.com/sebs-suite/sebs/internal/errs"
@@ -209,5 +210,27 @@ func TestListingGoesThroughAllPages(t *testing.T) {
 	}
 	if names != "abcde" {
 		t.Errorf("listed %q", names)
+	}
+}
+
+func TestCallsAreMeasured(t *testing.T) {
+	t.Parallel()
+	registry := prometheus.NewRegistry()
+	for range 2 {
+		p, err := faas.New("local", faastest.NewMemory(), faas.Options{Registry: registry})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.GetFunction(t.Context(), "missing"); err == nil {
+			t.Error("a missing function is found")
+		}
+	}
+	families, err := registry.Gather()
+	if err != nil || len(families) != 1 {
+		t.Fatalf("%v (%v)", families, err)
+	}
+	metric := families[0].GetMetric()
+	if len(metric) != 1 || metric[0].GetHistogram().GetSampleCount() != 2 || !strings.Contains(metric[0].String(), `"NotFound"`) {
+		t.Errorf("%v", metric)
 	}
 }

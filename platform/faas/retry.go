@@ -59,9 +59,11 @@ func retryable(fault driver.Fault) bool {
 }
 
 // retry runs f until it succeeds, fails for good, or the policy is used up.
-func retry[T any](ctx context.Context, p *Platform, f func(context.Context) (T, error)) (T, error) {
+func retry[T any](ctx context.Context, p *Platform, operation string, f func(context.Context) (T, error)) (T, error) {
 	for try := 1; ; try++ {
+		began := time.Now()
 		result, err := f(ctx)
+		p.measure(operation, began, err)
 		if err == nil {
 			return result, nil
 		}

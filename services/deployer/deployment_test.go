@@ -259,6 +259,7 @@ func TestImportCacheOnce(t *testing.T) {
 		Buckets: []*typev1.BucketBinding{{Role: typev1.BucketRole_BUCKET_ROLE_BENCHMARKS, Bucket: "sebs-benchmarks-a1b2c3d4"}},
 		Functions: []*deployerv1.CachedFunction{{
 			FunctionId: "sebd-010.sleep-python-3.12", Benchmark: "010.sleep", CodeHash: "0123",
+			Config:             &typev1.FunctionConfig{MemoryMb: 128, Runtime: &typev1.Runtime{Language: typev1.Language_LANGUAGE_PYTHON, Version: "3.12"}},
 			PlatformAttributes: map[string]string{"instance_id": "abc", "connection_string": "hidden"},
 			Triggers:           []*typev1.Trigger{{Type: typev1.TriggerType_TRIGGER_TYPE_HTTP, Url: "http://172.17.0.2:9000"}},
 		}},
@@ -274,6 +275,13 @@ func TestImportCacheOnce(t *testing.T) {
 	fn, err := s.GetFunction(t.Context(), &deployerv1.GetFunctionRequest{Name: first.GetImported()[0]})
 	if err != nil || !fn.GetAdopted() || fn.GetPlatformAttributes()["connection_string"] != "" || fn.GetPlatformAttributes()["instance_id"] != "abc" || len(fn.GetTriggers()) != 1 {
 		t.Errorf("%v (%v)", fn, err)
+	}
+	// The platform does not have it: it is made again under its old name, trigger included.
+	got := s.mustEnsure(t, &deployerv1.EnsureFunctionRequest{Parent: first.GetDeployment().GetName(), Package: w.builder.add("aaaa")})
+	triggers := got.GetFunction().GetTriggers()
+	if got.GetFunction().GetName() != fn.GetName() || got.GetOutcome() != created || !got.GetRepaired() || !got.GetFunction().GetAdopted() ||
+		len(triggers) != 1 || triggers[0].GetUrl() == fn.GetTriggers()[0].GetUrl() {
+		t.Errorf("%v", got)
 	}
 }
 

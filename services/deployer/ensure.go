@@ -144,7 +144,7 @@ func (d *Deployer) chooseName(ctx context.Context, e *ensuring, parent deploymen
 		if err != nil {
 			return err
 		}
-		if seen.actual != nil && adoptable(seen, parent, in) {
+		if adoptable(seen, parent, in) {
 			e.name, e.adopted = name, true
 			return nil
 		}
@@ -153,11 +153,23 @@ func (d *Deployer) chooseName(ctx context.Context, e *ensuring, parent deploymen
 }
 
 // adoptable tells whether a function under a name of SeBS's is the one that is asked
-// for. Such names lack architecture or variant, so what the function runs decides.
+// for. Such names lack architecture or variant, so what the function runs decides. A
+// function of which only the record is left, as after the import of a cache, keeps its
+// name when it is made again.
 func adoptable(seen observed, parent deploymentName, in faas.NameInput) bool {
-	have := seen.actual.Config
-	return (seen.actual.Deployment == "" || seen.actual.Deployment == parent.ID) &&
-		have.Runtime.Language == in.Runtime.Language && have.Runtime.Version == in.Runtime.Version &&
+	var have driver.Config
+	switch {
+	case seen.actual != nil:
+		have = seen.actual.Config
+		if owner := seen.actual.Deployment; owner != "" && owner != parent.ID {
+			return false
+		}
+	case seen.record != nil:
+		have = driverConfig(seen.record.GetConfig())
+	default:
+		return false
+	}
+	return have.Runtime.Language == in.Runtime.Language && have.Runtime.Version == in.Runtime.Version &&
 		variantOf(have.Runtime) == variantOf(in.Runtime) &&
 		(have.Architecture == "" || have.Architecture == in.Architecture)
 }

@@ -32,6 +32,7 @@ func Setup(_ context.Context, p *app.Process) error {
 		Platforms: faas.Table{
 			"local": func(context.Context, string) (driver.Driver, error) { return local.New(host), nil },
 		},
+		Options: faas.Options{Registry: p.Registry},
 		Records: p.Cache,
 		Events:  p.Events,
 		Storage: storagev1.NewStorageServiceClient(storage),
