@@ -28,6 +28,7 @@ import (
 	"github.com/sebs-suite/sebs/internal/errs"
 	"github.com/sebs-suite/sebs/internal/operations"
 
+	localv1 "github.com/sebs-suite/sebs/gen/go/sebs/local/v1"
 	storagev1 "github.com/sebs-suite/sebs/gen/go/sebs/storage/v1"
 )
 
@@ -284,6 +285,13 @@ func (synchronous) Start(ctx context.Context, _ operations.Spec, run operations.
 		return nil, err
 	}
 	return &longrunningpb.Operation{Name: "operations/builder-test", Done: true, Result: &longrunningpb.Operation_Response{Response: response}}, nil
+}
+
+// localHost is a local platform without Docker.
+type localHost struct{}
+
+func (localHost) GetHost(context.Context, *localv1.GetHostRequest, ...grpc.CallOption) (*localv1.Host, error) {
+	return &localv1.Host{}, nil
 }
 
 // told keeps events.

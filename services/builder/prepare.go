@@ -58,7 +58,11 @@ func (s *Server) prepareInput(ctx context.Context, request *builderv1.PrepareInp
 		// Other data than last time must not be mistaken for the old one.
 		replace: request.GetReplaceExisting() || before.GetDigest() != digest,
 	}
-	generated, err := s.runner.Generate(ctx, b, request.GetSize(), host)
+	settings, err := s.web.settings(ctx, platform, b)
+	if err != nil {
+		return nil, err
+	}
+	generated, err := s.runner.Generate(ctx, b, request.GetSize(), host, settings...)
 	if err != nil {
 		return nil, err
 	}

@@ -56,6 +56,8 @@ type Dependencies struct {
 	Layouts  packaging.Layouts
 	Packages *packaging.Builder
 	Runner   *inputs.Runner
+	// Web serves files to functions.
+	Web *WebFiles
 	// Dir is a directory of this process for archives on their way.
 	Dir string
 	// HostArchitecture is used where a request names none and the platform has it.
@@ -80,6 +82,7 @@ type Server struct {
 	layouts    packaging.Layouts
 	packages   *packaging.Builder
 	runner     *inputs.Runner
+	web        *WebFiles
 	dir        string
 	host       string
 	limits     Limits
@@ -91,7 +94,7 @@ func NewServer(d Dependencies) *Server {
 	return &Server{
 		records: d.Records, operations: d.Operations, facts: d.Facts, storage: d.Storage, store: d.Store,
 		sources:  &sources{catalogue: d.Catalogue, store: d.Store, dir: d.Dir + "/sources"},
-		runtimes: d.Runtimes, layouts: d.Layouts, packages: d.Packages, runner: d.Runner,
+		runtimes: d.Runtimes, layouts: d.Layouts, packages: d.Packages, runner: d.Runner, web: d.Web,
 		dir: d.Dir, host: d.HostArchitecture, limits: d.Limits, log: d.Log,
 	}
 }

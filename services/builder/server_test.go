@@ -85,7 +85,13 @@ func newServer(t testing.TB, b *bench, storage storagev1.StorageServiceClient, f
 		finder     = pytools.NewFinder(confiner, "")
 		installers = pytools.NewInstallers(confiner, finder, httpClient(), toolsDir(t), 5*time.Minute, log)
 		store      = NewStore(storage)
+		web        = NewWebFiles(benchmarks.UploaderHandler(), localHost{}, "", false, log)
 	)
+	t.Cleanup(func() {
+		if err := web.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
 	return NewServer(Dependencies{
 		Records: b.records, Operations: synchronous{}, Facts: b.facts, Storage: storage, Store: store,
 		Catalogue: benchmark.NewCatalogue(roots, nil), Runtimes: table, Layouts: layouts,
@@ -94,6 +100,7 @@ func newServer(t testing.TB, b *bench, storage storagev1.StorageServiceClient, f
 			Store: store, LayersDir: dir + "/layers", Locks: b.records, ScriptTimeout: time.Minute,
 		}),
 		Runner: inputs.NewRunner(confiner, finder, pytools.NewSites(installers, dir+"/sites"), time.Minute, log),
+		Web:    web,
 		Dir:    dir, HostArchitecture: pytools.HostArchitecture(), Limits: Limits{Operation: 10 * time.Minute}, Log: log,
 	})
 }

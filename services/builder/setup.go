@@ -24,6 +24,7 @@ import (
 	"github.com/sebs-suite/sebs/services/builder/runtimesdata"
 
 	builderv1 "github.com/sebs-suite/sebs/gen/go/sebs/builder/v1"
+	localv1 "github.com/sebs-suite/sebs/gen/go/sebs/local/v1"
 	storagev1 "github.com/sebs-suite/sebs/gen/go/sebs/storage/v1"
 )
 
@@ -46,6 +47,10 @@ type Config struct {
 	InstallTimeout time.Duration `yaml:"install_timeout"`
 	// ScriptTimeout bounds one run of init.sh or package.sh.
 	ScriptTimeout time.Duration `yaml:"script_timeout"`
+	// UploaderURL is where the files that 120.uploader fetches on the local platform are served; empty means that the
+	// builder serves them itself. UploaderPublic makes it fetch SeBS's files from the web.
+	UploaderURL    string `yaml:"uploader_url"`
+	UploaderPublic bool   `yaml:"uploader_public"`
 	// OperationTimeout bounds building a package, or preparing an input, as a whole.
 	OperationTimeout time.Duration `yaml:"operation_timeout"`
 }
@@ -80,7 +85,13 @@ func Setup(_ context.Context, p *app.Process) error {
 	if err != nil {
 		return err
 	}
-	server, err := build(p, config, storagev1.NewStorageServiceClient(conn))
+	local, err := p.Dial("local")
+	if err != nil {
+		return err
+	}
+	web := NewWebFiles(benchmarks.UploaderHandler(), localv1.NewLocalServiceClient(local), config.UploaderURL, config.UploaderPublic, p.Log)
+	p.OnClose("builder web files", web.Close)
+	server, err := build(p, config, storagev1.NewStorageServiceClient(conn), web)
 	if err != nil {
 		return err
 	}
@@ -91,7 +102,7 @@ func Setup(_ context.Context, p *app.Process) error {
 }
 
 // build puts the parts together.
-func build(p *app.Process, config Config, storage storagev1.StorageServiceClient) (*Server, error) {
+func build(p *app.Process, config Config, storage storagev1.StorageServiceClient, web *WebFiles) (*Server, error) {
 	catalogue, err := openCatalogue(config)
 	if err != nil {
 		return nil, err
@@ -125,6 +136,7 @@ func build(p *app.Process, config Config, storage storagev1.StorageServiceClient
 			Store: store, LayersDir: filepath.Join(dir, "layers"), Locks: p.Cache, ScriptTimeout: config.ScriptTimeout,
 		}),
 		Runner: inputs.NewRunner(confiner, finder, sites, config.InputTimeout, p.Log),
+		Web:    web,
 		Dir:    dir, HostArchitecture: pytools.HostArchitecture(), Limits: Limits{Operation: config.OperationTimeout}, Log: p.Log,
 	}), nil
 }

@@ -126,9 +126,10 @@ type Generated struct {
 	Tables []Table
 }
 
-// Generate runs generate_input for a size (test, small or large).
-func (r *Runner) Generate(ctx context.Context, b benchmark.Benchmark, size string, host Host) (Generated, error) {
-	c := &conversation{host: host, benchmark: b.Name}
+// Generate runs generate_input for a size (test, small or large). The settings (`NAME=value`) are added to the
+// environment of input.py.
+func (r *Runner) Generate(ctx context.Context, b benchmark.Benchmark, size string, host Host, settings ...string) (Generated, error) {
+	c := &conversation{host: host, benchmark: b.Name, settings: settings}
 	result, err := r.run(ctx, b, command{Task: "generate", Size: size}, c)
 	if err != nil {
 		return Generated{}, fmt.Errorf("generate input of %s: %w", b.Name, err)
@@ -209,7 +210,7 @@ func (r *Runner) attempt(ctx context.Context, b benchmark.Benchmark, cmd command
 	defer func() { err = errors.Join(err, c.exchange.Close()) }()
 	tail, err := r.confiner.Run(ctx, confine.Program{
 		Args: []string{python.Path, "-I", "-B", "-X", "utf8", filepath.Join(dir, "driver.py")},
-		Dir:  filepath.Join(dir, "tmp"), Env: confine.Environment(dir), Timeout: r.timeout, Privileged: !python.Confined,
+		Dir:  filepath.Join(dir, "tmp"), Env: confine.Environment(dir, c.settings...), Timeout: r.timeout, Privileged: !python.Confined,
 		Converse: func(ctx context.Context, in io.Writer, out io.Reader) error {
 			result, err = c.hold(ctx, cmd, in, out)
 			return err
@@ -310,6 +311,7 @@ var DataLimits = archive.Limits{Files: 1_000_000, Bytes: 64 << 30}
 type conversation struct {
 	host      Host
 	benchmark string
+	settings  []string
 	exchange  *os.Root
 
 	usesObjects bool
