@@ -1,0 +1,399 @@
+package main
+
+import (
+	"archive/zip"
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/sebs-suite/sebs/cli"
+	builderv1 "github.com/sebs-suite/sebs/gen/go/sebs/builder/v1"
+	deployerv1 "github.com/sebs-suite/sebs/gen/go/sebs/deployer/v1"
+	invokerv1 "github.com/sebs-suite/sebs/gen/go/sebs/invoker/v1"
+	localv1 "github.com/sebs-suite/sebs/gen/go/sebs/local/v1"
+	storagev1 "github.com/sebs-suite/sebs/gen/go/sebs/storage/v1"
+	typev1 "github.com/sebs-suite/sebs/gen/go/sebs/type/v1"
+	"github.com/sebs-suite/sebs/internal/sebsformat"
+	"github.com/sebs-suite/sebs/runtimes"
+)
+
+var payload = []byte(`{"value": 1}`)
+
+func measurements() []measurement {
+	return []measurement{
+		{"Invoke over gRPC, warm", "ms", "the same HTTP call made directly", "delta ≤ 0.3 ms", invokeOverhead},
+		{"local platform, warm", "ms", "the same runtime called directly", "delta ≤ 0.3 ms", warmOverhead},
+		{"local platform, cold, process", "ms", "starting the same bootstrap by hand", "", coldProcess},
+		{"local platform, cold, docker", "ms", "docker run to the first response", "ratio ≤ 1.15", coldDocker},
+		{"package after a source-only change", "ms", "first build", "ratio ≤ 0.1, < 1,000 ms", repackage},
+		{"1,000 objects of 16 KiB through the service", "ms", "the same through the gateway's raw bodies", "", smallObjects},
+		{"process 10,000 results", "ms", "SeBS itself: 5,700 ms, 344 MB (measured elsewhere)", "", processResults},
+	}
+}
+
+func newClient() *http.Client {
+	return &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: 4}}
+}
+
+func invokeOverhead(ctx context.Context, b *bench) (ours, peer []float64, err error) {
+	_, trigger, err := b.deploy(ctx, "bench-invoke", "")
+	if err != nil {
+		return nil, nil, err
+	}
+	client := newClient()
+	invoker := invokerv1.NewInvokerServiceClient(b.conn)
+	if err := post(ctx, client, trigger.GetUrl(), payload); err != nil {
+		return nil, nil, err
+	}
+	return alternate(b.count(1000), func() error {
+		response, err := invoker.Invoke(ctx, &invokerv1.InvokeRequest{Trigger: trigger.GetName(), PayloadJson: string(payload)})
+		if err == nil && response.GetRecord().GetResult().GetStats().GetFailure() {
+			err = errors.New(response.GetRecord().GetErrorMessage())
+		}
+		return err
+	}, func() error { return post(ctx, client, trigger.GetUrl(), payload) })
+}
+
+func warmOverhead(ctx context.Context, b *bench) (ours, peer []float64, err error) {
+	_, trigger, err := b.deploy(ctx, "bench-warm", "")
+	if err != nil {
+		return nil, nil, err
+	}
+	host, err := b.startBare(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer host.stop()
+	client := newClient()
+	if err := post(ctx, client, trigger.GetUrl(), payload); err != nil {
+		return nil, nil, err
+	}
+	if _, err := host.invoke(ctx); err != nil {
+		return nil, nil, err
+	}
+	return alternate(b.count(1000), func() error { return post(ctx, client, trigger.GetUrl(), payload) }, func() error {
+		_, err := host.invoke(ctx)
+		return err
+	})
+}
+
+// enforceCold makes the next call of a function cold.
+func (b *bench) enforceCold(ctx context.Context, f *typev1.Function) error {
+	_, err := deployerv1.NewDeployerServiceClient(b.conn).EnforceColdStart(ctx, &deployerv1.EnforceColdStartRequest{Parent: b.parent, Functions: []string{f.GetName()}})
+	return err
+}
+
+func coldProcess(ctx context.Context, b *bench) (ours, peer []float64, err error) {
+	host, err := localv1.NewLocalServiceClient(b.conn).GetHost(ctx, &localv1.GetHostRequest{})
+	if err != nil {
+		return nil, nil, err
+	}
+	if host.GetDefaultSandboxKind() != localv1.SandboxKind_SANDBOX_KIND_PROCESS && !hasProcessRuntime(host) {
+		return nil, nil, fmt.Errorf("%w: no process sandboxes", errMissing)
+	}
+	function, trigger, err := b.deploy(ctx, "bench-cold-process", processVersion(host))
+	if err != nil {
+		return nil, nil, err
+	}
+	for range b.count(20) {
+		if err := b.enforceCold(ctx, function); err != nil {
+			return ours, peer, err
+		}
+		ms, err := timed(func() error { return post(ctx, newClient(), trigger.GetUrl(), payload) })
+		if err != nil {
+			return ours, peer, err
+		}
+		ours = append(ours, ms)
+		ms, err = timed(func() error {
+			bare, err := b.startBare(ctx)
+			if err != nil {
+				return err
+			}
+			defer bare.stop()
+			_, err = bare.invoke(ctx)
+			return err
+		})
+		if err != nil {
+			return ours, peer, err
+		}
+		peer = append(peer, ms)
+	}
+	return ours, peer, nil
+}
+
+func hasProcessRuntime(host *localv1.Host) bool { return processVersion(host) != "" }
+
+// processVersion returns a Python that only process sandboxes run, so that the kind is certain.
+func processVersion(host *localv1.Host) string {
+	docker := map[string]bool{}
+	version := ""
+	for _, r := range host.GetRuntimes() {
+		if r.GetSandboxKind() == localv1.SandboxKind_SANDBOX_KIND_DOCKER {
+			docker[r.GetRuntime().GetVersion()] = true
+		}
+	}
+	for _, r := range host.GetRuntimes() {
+		v := r.GetRuntime().GetVersion()
+		supported := strings.Contains(" 3.9 3.10 3.11 3.12 3.13 ", " "+v+" ")
+		if r.GetSandboxKind() == localv1.SandboxKind_SANDBOX_KIND_PROCESS && r.GetRuntime().GetLanguage() == typev1.Language_LANGUAGE_PYTHON && !docker[v] && supported {
+			version = v
+		}
+	}
+	return version
+}
+
+func coldDocker(ctx context.Context, b *bench) (ours, peer []float64, err error) {
+	host, err := localv1.NewLocalServiceClient(b.conn).GetHost(ctx, &localv1.GetHostRequest{})
+	if err != nil {
+		return nil, nil, err
+	}
+	image, version := "", ""
+	for _, r := range host.GetRuntimes() {
+		if r.GetSandboxKind() == localv1.SandboxKind_SANDBOX_KIND_DOCKER && r.GetRuntime().GetLanguage() == typev1.Language_LANGUAGE_PYTHON {
+			image, version = r.GetProvider(), r.GetRuntime().GetVersion()
+		}
+	}
+	if image == "" {
+		return nil, nil, fmt.Errorf("%w: no Docker Engine with a Python image", errMissing)
+	}
+	function, trigger, err := b.deploy(ctx, "bench-cold-docker", version)
+	if err != nil {
+		return nil, nil, err
+	}
+	code, boot, err := b.layOut(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	for range b.count(20) {
+		if err := b.enforceCold(ctx, function); err != nil {
+			return ours, peer, err
+		}
+		ms, err := timed(func() error { return post(ctx, newClient(), trigger.GetUrl(), payload) })
+		if err != nil {
+			return ours, peer, err
+		}
+		ours = append(ours, ms)
+		ms, err = timed(func() error { return dockerRun(ctx, host.GetDockerStoreHost(), image, code, boot) })
+		if err != nil {
+			return ours, peer, err
+		}
+		peer = append(peer, ms)
+	}
+	return ours, peer, nil
+}
+
+// dockerRun starts a container by hand and waits for its first answer.
+func dockerRun(ctx context.Context, address, image, code, boot string) error {
+	bare, err := newBare(net.JoinHostPort(address, "0"))
+	if err != nil {
+		return err
+	}
+	defer bare.stop()
+	bare.command = exec.CommandContext(ctx, "docker", "run", "--rm", "--init", "-v", code+":/var/task:ro", "-v", filepath.Dir(boot)+":/boot-files:ro",
+		"-e", "AWS_LAMBDA_RUNTIME_API="+bare.address, "-e", "_HANDLER=handler.handler", "-e", "LAMBDA_TASK_ROOT=/var/task",
+		"-e", "AWS_LAMBDA_FUNCTION_NAME=bench", image, "python3", "/boot-files/"+filepath.Base(boot))
+	if err := bare.command.Start(); err != nil {
+		return err
+	}
+	_, err = bare.invoke(ctx)
+	return err
+}
+
+// layOut unpacks the package of the echo benchmark and the bootstrap, and returns both paths.
+func (b *bench) layOut(ctx context.Context) (code, boot string, err error) {
+	code, boot = filepath.Join(b.dir, "code"), filepath.Join(b.dir, "boot", "bootstrap.py")
+	if _, err := os.Stat(boot); err == nil {
+		return code, boot, nil
+	}
+	built, err := b.build(ctx, "")
+	if err != nil {
+		return "", "", err
+	}
+	archive, err := b.read(ctx, built.GetBucket(), built.GetObjectKey())
+	if err != nil {
+		return "", "", err
+	}
+	reader, err := zip.NewReader(bytes.NewReader(archive), int64(len(archive)))
+	if err != nil {
+		return "", "", err
+	}
+	if err := os.CopyFS(code, reader); err != nil {
+		return "", "", err
+	}
+	catalog, err := runtimes.Load()
+	if err != nil {
+		return "", "", err
+	}
+	bootstrap, err := catalog.Bootstrap("python")
+	if err != nil {
+		return "", "", err
+	}
+	return code, boot, catalog.Write(bootstrap.Files, filepath.Dir(boot))
+}
+
+func (b *bench) read(ctx context.Context, bucket, key string) ([]byte, error) {
+	stream, err := storagev1.NewStorageServiceClient(b.conn).DownloadObject(ctx, &storagev1.DownloadObjectRequest{Bucket: bucket, Key: key})
+	if err != nil {
+		return nil, err
+	}
+	var content bytes.Buffer
+	for {
+		part, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return content.Bytes(), nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		content.Write(part.GetChunk())
+	}
+}
+
+func repackage(ctx context.Context, b *bench) (ours, peer []float64, err error) {
+	for i := range b.count(10) {
+		if err := b.writeBenchmark(1000 + i); err != nil {
+			return ours, peer, err
+		}
+		var built *builderv1.Package
+		ms, err := timed(func() (err error) {
+			built, err = b.build(ctx, "")
+			return err
+		})
+		if err != nil {
+			return ours, peer, err
+		}
+		if !built.GetDependenciesCached() {
+			peer = append(peer, ms)
+			continue
+		}
+		ours = append(ours, ms)
+	}
+	if len(peer) == 0 {
+		// The dependencies were installed before this row: another version needs them anew.
+		for _, version := range []string{"3.9", "3.10", "3.12"} {
+			ms, err := timed(func() error {
+				_, err := b.build(ctx, version)
+				return err
+			})
+			if err != nil {
+				return ours, peer, err
+			}
+			peer = append(peer, ms)
+		}
+	}
+	return ours, peer, nil
+}
+
+func smallObjects(ctx context.Context, b *bench) (ours, peer []float64, err error) {
+	storage := storagev1.NewStorageServiceClient(b.conn)
+	bucket, err := storage.EnsureBucket(ctx, &storagev1.EnsureBucketRequest{Parent: b.parent, Role: typev1.BucketRole_BUCKET_ROLE_EXPERIMENTS})
+	if err != nil {
+		return nil, nil, err
+	}
+	content := make([]byte, 16<<10)
+	if _, err := rand.Read(content); err != nil {
+		return nil, nil, err
+	}
+	client := newClient()
+	each := b.count(1000)
+	return alternate(3, func() error {
+		for i := range each {
+			if err := put(ctx, storage, bucket.GetName(), fmt.Sprintf("a/%04d", i), content); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, func() error {
+		for i := range each {
+			url := fmt.Sprintf("http://%s/v1/content/%s/b/%04d", b.suite.Address(), bucket.GetName(), i)
+			request, err := http.NewRequestWithContext(ctx, http.MethodPut, url, bytes.NewReader(content))
+			if err != nil {
+				return err
+			}
+			response, err := client.Do(request)
+			if err != nil {
+				return err
+			}
+			_, _ = io.Copy(io.Discard, response.Body)
+			if err := response.Body.Close(); err != nil || response.StatusCode != http.StatusOK {
+				return fmt.Errorf("PUT answered %s: %w", response.Status, err)
+			}
+		}
+		return nil
+	})
+}
+
+func put(ctx context.Context, client storagev1.StorageServiceClient, bucket, key string, content []byte) error {
+	stream, err := client.UploadObject(ctx)
+	if err != nil {
+		return err
+	}
+	size := int64(len(content))
+	target := &storagev1.UploadTarget{Bucket: bucket, Key: key, SizeBytes: &size}
+	if err := stream.Send(&storagev1.UploadObjectRequest{Part: &storagev1.UploadObjectRequest_Target{Target: target}}); err != nil {
+		return err
+	}
+	if err := stream.Send(&storagev1.UploadObjectRequest{Part: &storagev1.UploadObjectRequest_Chunk{Chunk: content}}); err != nil {
+		return err
+	}
+	_, err = stream.CloseAndRecv()
+	return err
+}
+
+// processResults runs `benchmark process` on a file of 10,000 invocations of a local function.
+func processResults(ctx context.Context, b *bench) (ours, peer []float64, err error) {
+	dir := filepath.Join(b.dir, "process")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, nil, err
+	}
+	if err := writeResults(filepath.Join(dir, "experiments.json"), b.count(10_000)); err != nil {
+		return nil, nil, err
+	}
+	for range 3 {
+		ms, err := timed(func() error {
+			var problems bytes.Buffer
+			code := cli.Run(ctx, &cli.State{
+				Args:   []string{"benchmark", "statistics", filepath.Join(dir, "experiments.json"), "--output", "json"},
+				Getenv: func(string) string { return "" }, Stdin: strings.NewReader(""), Stdout: io.Discard, Stderr: &problems,
+			})
+			if code != 0 {
+				return fmt.Errorf("exit code %d: %s", code, problems.String())
+			}
+			return nil
+		})
+		if err != nil {
+			return ours, nil, err
+		}
+		ours = append(ours, ms)
+	}
+	return ours, nil, nil
+}
+
+func writeResults(name string, n int) (err error) {
+	file, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	experiment := &sebsformat.Experiment{Invocations: map[string]map[string]*sebsformat.Invocation{}}
+	experiment.Config.Deployment = map[string]any{"name": "local", "region": "", "resources": map[string]any{}}
+	now := time.Now()
+	for i := range n {
+		experiment.Add("bench", &sebsformat.Invocation{
+			RequestID: fmt.Sprintf("%08d-0000-4000-8000-000000000000", i),
+			Output:    []byte(`{"begin": "1.0", "end": "1.1", "is_cold": false, "request_id": "x", "result": {"result": "` + strings.Repeat("x", 500) + `"}}`),
+			Times:     sebsformat.Times{ClientMicros: int64(1000 + i), BenchmarkMicros: int64(500 + i), ClientBegin: now, ClientEnd: now.Add(time.Millisecond)},
+		})
+	}
+	return sebsformat.Write(file, experiment)
+}
