@@ -167,10 +167,10 @@ func (h *Host) run(f *function, def *Definition, b *box, c Call, cold, event boo
 			peak = int64(b.memoryMB) << 20
 		}
 	case result.Err != nil:
-		b.instance.SyncOutput(context.Background(), c.Tail)
+		endOutput(b, c.Tail)
 		fail = &failure{kind: FailureUnhandled, typ: result.Err.Type, message: result.Err.Message, stack: result.Err.StackTrace}
 	default:
-		b.instance.SyncOutput(context.Background(), c.Tail)
+		endOutput(b, c.Tail)
 		if !json.Valid(result.Body) {
 			fail = &failure{kind: FailureBadResponse, typ: "Runtime.InvalidResponse", message: fmt.Sprintf("the function's answer is not valid JSON: %s", excerpt(result.Body))}
 		}
@@ -185,6 +185,22 @@ func (h *Host) run(f *function, def *Definition, b *box, c Call, cold, event boo
 	out := h.conclude(f, b.log, e, rec, result.Body, fail, c.Tail)
 	f.release(b, how != runtimeapi.Answered)
 	return out, true
+}
+
+// outputDelay is how long the output of an invocation is waited for when its end is part of the answer.
+const outputDelay = time.Second
+
+func endOutput(b *box, wait bool) {
+	delivered := b.instance.EndOutput()
+	if delivered == nil || !wait {
+		return
+	}
+	timer := time.NewTimer(outputDelay)
+	defer timer.Stop()
+	select {
+	case <-delivered:
+	case <-timer.C:
+	}
 }
 
 // ended describes a sandbox that ended while the function was running.

@@ -39,6 +39,7 @@ type entry struct {
 	bytes     int
 	dropped   int64
 	limit     int
+	closing   []LogLine // stand behind everything that was printed, also what arrives late
 	ended     time.Time
 }
 
@@ -84,7 +85,7 @@ func (e *entry) keptLocked() []LogLine {
 		l.RequestID = e.requestID
 		out = append(out, l)
 	}
-	return out
+	return append(out, e.closing...)
 }
 
 // drain hands out the lines of an invocation that ended long enough ago; later ones have little room left.
@@ -95,7 +96,7 @@ func (e *entry) drain(now time.Time, force bool) []LogLine {
 		return nil
 	}
 	out := e.keptLocked()
-	e.lines, e.first, e.bytes, e.dropped, e.limit = nil, 0, 0, 0, logBytesLate
+	e.lines, e.first, e.bytes, e.dropped, e.limit, e.closing = nil, 0, 0, 0, logBytesLate, nil
 	return out
 }
 
@@ -120,12 +121,15 @@ func (e *entry) tail(limit int) string {
 	return b.String()
 }
 
-// boxLog receives the output of one sandbox and files it under the invocation that is under way.
+// boxLog receives the output of one sandbox and files it under the invocation that printed it. Output may arrive after the
+// answer of its invocation, even after the next one has begun; cuts in the stream tell which is which.
 type boxLog struct {
-	mu      sync.Mutex
-	current *entry
-	partial []byte
-	closed  []*entry // entries before current whose lines have not been written away
+	mu       sync.Mutex
+	current  *entry   // gets the output
+	cut      bool     // nothing more is due for current
+	upcoming []*entry // invocations that have begun while output of the ones before is due
+	partial  []byte
+	closed   []*entry // entries before current whose lines have not been written away
 }
 
 func newBoxLog() *boxLog { return &boxLog{current: newEntry("")} }
@@ -174,33 +178,50 @@ func clean(b []byte) string {
 	return strings.ToValidUTF8(string(b), "�")
 }
 
-// begin files what follows under the request. Output of the initialisation goes to the first request.
+// begin files what is printed next under the request. Output of the initialisation goes to the first request.
 func (l *boxLog) begin(requestID string) *entry {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.endLineLocked()
 	if l.current.requestID == "" {
+		l.endLineLocked()
 		l.current.mu.Lock()
 		l.current.requestID = requestID
 		l.current.mu.Unlock()
 		return l.current
 	}
-	l.closed = append(l.closed, l.current)
-	l.current = newEntry(requestID)
-	return l.current
+	e := newEntry(requestID)
+	l.upcoming = append(l.upcoming, e)
+	if l.cut {
+		l.advanceLocked()
+	}
+	return e
 }
 
-// end writes the closing lines of the invocation behind what was printed so far.
-func (l *boxLog) end(e *entry, now time.Time, lines ...string) {
+// Cut tells that all output of the current invocation has arrived.
+func (l *boxLog) Cut() {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.endLineLocked()
-	l.mu.Unlock()
-	for _, text := range lines {
-		e.add(now, text)
+	l.cut = true
+	if len(l.upcoming) > 0 {
+		l.advanceLocked()
 	}
+}
+
+func (l *boxLog) advanceLocked() {
+	l.endLineLocked()
+	l.closed = append(l.closed, l.current)
+	l.current, l.upcoming, l.cut = l.upcoming[0], l.upcoming[1:], false
+}
+
+// end sets the closing lines of the invocation.
+func (l *boxLog) end(e *entry, now time.Time, lines ...string) {
 	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, text := range lines {
+		e.closing = append(e.closing, LogLine{Time: now, RequestID: e.requestID, Text: text})
+	}
 	e.ended = now
-	e.mu.Unlock()
 }
 
 func (l *boxLog) endLineLocked() {
@@ -228,7 +249,15 @@ func (l *boxLog) drain(now time.Time, all bool) []LogLine {
 	}
 	clear(l.closed[len(waiting):])
 	l.closed = waiting
-	return append(out, l.current.drain(now, all)...)
+	if all || l.cut {
+		out = append(out, l.current.drain(now, all)...)
+	}
+	if all {
+		for _, e := range l.upcoming {
+			out = append(out, e.drain(now, true)...)
+		}
+	}
+	return out
 }
 
 // peek lists lines that have not been written away.
@@ -239,5 +268,9 @@ func (l *boxLog) peek() []LogLine {
 	for _, e := range l.closed {
 		out = append(out, e.kept()...)
 	}
-	return append(out, l.current.kept()...)
+	out = append(out, l.current.kept()...)
+	for _, e := range l.upcoming {
+		out = append(out, e.kept()...)
+	}
+	return out
 }

@@ -39,8 +39,16 @@ type Spec struct {
 	MemoryMB int
 	// CPUs is the share of processor time in vCPUs granted once the runtime has initialised; 0 is no limit.
 	CPUs float64
-	// Output receives what the runtime prints (standard output and error, interleaved). Writes must not block for long.
-	Output io.Writer
+	// Output receives what the runtime prints (standard output and error, interleaved).
+	Output Output
+}
+
+// Output takes what a runtime prints. Its methods must not block for long.
+type Output interface {
+	io.Writer
+	// Cut tells that everything printed before a call of [Instance.EndOutput] has been written; there is one Cut for each
+	// such call, in their order.
+	Cut()
 }
 
 // Instance is a running sandbox.
@@ -58,9 +66,9 @@ type Instance interface {
 	// MemoryPeak is the most that the sandbox has held since it was started, in bytes, as far as it has been observed.
 	// It is cheap: it is asked after every invocation.
 	MemoryPeak() int64
-	// SyncOutput delivers output that the runtime has already printed to Spec.Output, as far as the kind can tell. Without
-	// wait only what costs next to nothing is done.
-	SyncOutput(ctx context.Context, wait bool)
+	// EndOutput draws a line under what the runtime has printed so far: once all of it has been written, the output is cut, and
+	// the channel closed. A nil channel means that this is done already. A sandbox that ends delivers its output before Done.
+	EndOutput() <-chan struct{}
 	// Kill ends everything that runs in the sandbox, waits for its end and removes what it left on the machine.
 	// It may be called more than once.
 	Kill(ctx context.Context) error

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"path"
@@ -39,7 +38,7 @@ type instance struct {
 	pid    int // of the container's first process on this machine; 0 when it cannot be seen
 	memory func() (int64, error)
 
-	output *counted
+	output *output
 	peak   atomic.Int64
 	done   chan struct{}
 	exit   sandbox.Exit
@@ -57,18 +56,6 @@ func (i *instance) spawn(f func()) {
 	if !i.ended {
 		i.waiting.Go(f)
 	}
-}
-
-// counted passes output on and counts it, so that a reader can tell when it has settled.
-type counted struct {
-	sink  io.Writer
-	bytes atomic.Int64
-}
-
-func (c *counted) Write(p []byte) (int, error) {
-	n, err := c.sink.Write(p)
-	c.bytes.Add(int64(n))
-	return n, err
 }
 
 // Start makes and starts a container. The context bounds the start only.
@@ -174,7 +161,7 @@ func (k *Kind) run(ctx context.Context, spec sandbox.Spec, id string) (*instance
 		cancel()
 		return nil, fmt.Errorf("start container: %w", err)
 	}
-	i := &instance{kind: k, id: id, spec: spec, output: &counted{sink: spec.Output}, done: make(chan struct{}), cancel: cancel}
+	i := &instance{kind: k, id: id, spec: spec, output: newOutput(spec.Output), done: make(chan struct{}), cancel: cancel}
 	i.look(ctx)
 	k.mu.Lock()
 	k.instances[id] = i
@@ -182,7 +169,8 @@ func (k *Kind) run(ctx context.Context, spec sandbox.Spec, id string) (*instance
 	printed := make(chan struct{})
 	i.spawn(func() {
 		defer close(printed)
-		_, _ = stdcopy.StdCopy(i.output, i.output, attached.Reader) // ends with the container
+		_, _ = stdcopy.StdCopy(i.output.stream(), i.output.stream(), attached.Reader) // ends with the container
+		i.output.end()
 	})
 	go i.watch(attached, ended, failed, printed)
 	return i, nil
@@ -205,6 +193,9 @@ func (i *instance) look(ctx context.Context) {
 	}
 	if !i.kind.desktop && i.pid > 0 {
 		i.memory = memoryReader(i.pid, i.id)
+		if i.memory != nil { // so it is a process of this machine
+			i.output.open(i.pid)
+		}
 	}
 }
 
@@ -317,30 +308,16 @@ func (i *instance) MemoryPeak() int64 {
 	return peak
 }
 
-// SyncOutput waits until the Engine has delivered nothing for a moment: it does not tell when everything is there.
-func (i *instance) SyncOutput(ctx context.Context, wait bool) {
-	if !wait {
-		return
+// EndOutput draws the line with marks in the container's output where this machine lets the host write there, else by waiting
+// until the Engine has delivered nothing for a moment.
+func (i *instance) EndOutput() <-chan struct{} {
+	c := i.output.cut()
+	if c.marked {
+		i.spawn(func() { i.output.mark(c) })
+	} else {
+		i.spawn(func() { i.output.settle(c) })
 	}
-	const quiet, most = 4 * time.Millisecond, 5
-	seen := i.output.bytes.Load()
-	for range most {
-		timer := time.NewTimer(quiet)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return
-		case <-i.done:
-			timer.Stop()
-			return
-		}
-		now := i.output.bytes.Load()
-		if now == seen && now > 0 {
-			return
-		}
-		seen = now
-	}
+	return c.done
 }
 
 func (i *instance) Kill(ctx context.Context) error {

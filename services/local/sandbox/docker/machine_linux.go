@@ -2,6 +2,7 @@ package docker
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"strconv"
 	"strings"
@@ -43,3 +44,27 @@ func highWater(pid int) int64 {
 }
 
 func signalName(n int) string { return syscall.Signal(n).String() }
+
+// writePipe writes to a stream of a process, beside it, without waiting. Only the root user may do that with containers.
+func writePipe(pid, fd int, text []byte) error {
+	path := "/proc/" + strconv.Itoa(pid) + "/fd/" + strconv.Itoa(fd)
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if info.Mode()&os.ModeNamedPipe == 0 {
+		return os.ErrInvalid
+	}
+	pipe, err := syscall.Open(path, syscall.O_WRONLY|syscall.O_NONBLOCK|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = syscall.Close(pipe) }()
+	if len(text) == 0 {
+		return nil
+	}
+	_, err = syscall.Write(pipe, text) // whole or not at all, because it is short
+	return err
+}
+
+func isFull(err error) bool { return errors.Is(err, syscall.EAGAIN) }

@@ -2,22 +2,23 @@ package process
 
 import (
 	"errors"
-	"io"
 	"os"
 	"sync"
 	"syscall"
+
+	"github.com/sebs-suite/sebs/services/local/sandbox"
 )
 
 // output carries what a runtime prints from its pipe to the sink.
 type output struct {
 	pipe *os.File
-	sink io.Writer
+	sink sandbox.Output
 	done chan struct{}
 	mu   sync.Mutex // orders reading and delivering between the reader and sync
 	buf  []byte
 }
 
-func newOutput(pipe *os.File, sink io.Writer) *output {
+func newOutput(pipe *os.File, sink sandbox.Output) *output {
 	return &output{pipe: pipe, sink: sink, done: make(chan struct{}), buf: make([]byte, 32<<10)}
 }
 

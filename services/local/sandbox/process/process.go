@@ -408,7 +408,11 @@ func (i *instance) observePeak(peak int64) {
 	}
 }
 
-func (i *instance) SyncOutput(context.Context, bool) { i.output.sync() }
+func (i *instance) EndOutput() <-chan struct{} {
+	i.output.sync()
+	i.output.sink.Cut()
+	return nil
+}
 
 func (i *instance) Kill(ctx context.Context) error {
 	i.killOnce.Do(i.handle.kill)

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -33,9 +35,9 @@ type system struct {
 	namespaces bool
 	firstUID   int
 
-	mu     sync.Mutex
-	uids   map[int]bool
-	warned bool
+	mu      sync.Mutex
+	nextUID int
+	warned  bool
 }
 
 type launchSpec struct {
@@ -54,6 +56,7 @@ type handle struct {
 	pid     int
 	started string
 	uid     int // 0 when the sandbox runs as the host's user
+	claim   io.Closer
 	group   cgroup.Group
 	state   *os.ProcessState
 	ended   chan struct{}
@@ -64,7 +67,7 @@ type handle struct {
 }
 
 func newSystem(o Options) *system {
-	s := &system{log: o.Log, groups: cgroup.Open("/sys/fs/cgroup", "/proc/self/cgroup"), uids: map[int]bool{}}
+	s := &system{log: o.Log, groups: cgroup.Open("/sys/fs/cgroup", "/proc/self/cgroup")}
 	if os.Geteuid() == 0 && o.FirstUID > 0 {
 		s.firstUID = o.FirstUID
 		s.namespaces = mountNamespacesWork()
@@ -123,8 +126,8 @@ func (s *system) start(l launchSpec) (*handle, error) {
 	h.group = group
 	tmp := l.scratch
 	attr := &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
-	if uid := s.takeUID(l); uid != 0 {
-		h.uid = uid
+	if uid, claim := s.takeUID(l); uid != 0 {
+		h.uid, h.claim = uid, claim
 		attr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}
 		if err := os.Chown(l.scratch, uid, uid); err != nil {
 			_ = h.remove()
@@ -180,34 +183,38 @@ func (h *handle) run(l launchSpec, result chan<- error) {
 	close(h.ended)
 }
 
-// takeUID picks a free user id, or 0 when the sandbox has to run as the host's user.
-func (s *system) takeUID(l launchSpec) int {
+// takeUID picks a user id that no other sandbox of this machine has, or 0 when the sandbox has to run as the host's user.
+func (s *system) takeUID(l launchSpec) (int, io.Closer) {
 	if s.firstUID == 0 {
-		return 0
-	}
-	if !s.namespaces {
-		for _, root := range append([]string{l.scratch}, l.roots...) {
-			if b := blocker(root); b != "" {
-				s.mu.Lock()
-				warned := s.warned
-				s.warned = true
-				s.mu.Unlock()
-				if !warned {
-					s.log.Warn("sandboxes run as the host's user, because other users may not enter a directory that they need", "directory", b)
-				}
-				return 0
-			}
-		}
+		return 0, nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for n := range uidCount {
-		if uid := s.firstUID + n; !s.uids[uid] {
-			s.uids[uid] = true
-			return uid
+	if !s.namespaces {
+		for _, root := range append([]string{l.scratch}, l.roots...) {
+			if b := blocker(root); b != "" {
+				if !s.warned {
+					s.log.Warn("sandboxes run as the host's user, because other users may not enter a directory that they need", "directory", b)
+				}
+				s.warned = true
+				return 0, nil
+			}
 		}
 	}
-	return 0
+	for range uidCount {
+		uid := s.firstUID + s.nextUID
+		s.nextUID = (s.nextUID + 1) % uidCount
+		if claim, err := claimUID(uid); err == nil {
+			return uid, claim
+		}
+	}
+	return 0, nil
+}
+
+// claimUID reserves a user id among all hosts on this machine. Two hosts know nothing of each other, so the claim is the name of a
+// socket in the kernel's abstract name space: it can be taken once, and is free again when the host ends, however it ends.
+func claimUID(uid int) (io.Closer, error) {
+	return net.Listen("unix", "@sebs-sandbox-user-"+strconv.Itoa(uid))
 }
 
 // blocker is the topmost directory on the way to path that other users may not enter; empty when there is none.
@@ -317,9 +324,7 @@ func (h *handle) remove() error {
 	h.removed = true
 	err := h.group.Remove()
 	if h.uid != 0 {
-		h.system.mu.Lock()
-		delete(h.system.uids, h.uid)
-		h.system.mu.Unlock()
+		_ = h.claim.Close()
 	}
 	return err
 }
@@ -449,8 +454,12 @@ func (s *system) sweep(r record) {
 			s.log.Warn("process group of an old sandbox cannot be ended", "pid", r.PID, "error", err)
 		}
 	}
-	if r.UID != 0 && r.UID >= s.firstUID && r.UID < s.firstUID+uidCount {
-		killUser(r.UID)
+	if r.UID >= 10_000 {
+		// When the claim cannot be had, another host has given the user id to a sandbox of its own since.
+		if claim, err := claimUID(r.UID); err == nil {
+			killUser(r.UID)
+			_ = claim.Close()
+		}
 	}
 	if err := group.Remove(); err != nil {
 		s.log.Warn("control group of an old sandbox cannot be removed", "error", err)
