@@ -10,7 +10,6 @@ import (
 
 	deployerv1 "github.com/sebs-suite/sebs/gen/go/sebs/deployer/v1"
 	eventv1 "github.com/sebs-suite/sebs/gen/go/sebs/event/v1"
-	typev1 "github.com/sebs-suite/sebs/gen/go/sebs/type/v1"
 	"github.com/sebs-suite/sebs/internal/errs"
 	"github.com/sebs-suite/sebs/platform/faas"
 )
@@ -136,29 +135,20 @@ func (d *Deployer) makeCold(ctx context.Context, platform *opened, name function
 		return err
 	}
 	record := recordOf(name, *seen.actual, seen.record)
-	own, err := d.ownEnvironment(ctx, platform, name, record)
-	if err != nil {
-		return err
-	}
-	config := &typev1.FunctionConfig{
-		Runtime: record.GetConfig().GetRuntime(), Architecture: record.GetConfig().GetArchitecture(), Environment: own,
-		TimeoutSeconds: record.GetConfig().GetTimeoutSeconds(), MemoryMb: record.GetConfig().GetMemoryMb(),
-		MaxConcurrency: record.GetConfig().GetMaxConcurrency(),
-	}
 	want, err := d.desire(ctx, platform, wish{
-		deployment: name.Deployment, benchmark: record.GetBenchmark(), config: config,
+		deployment: name.Deployment, benchmark: record.GetBenchmark(), config: record.GetConfig(), recorded: environmentOf(record),
 		handler: seen.actual.Config.Handler, stores: storesOf(record.GetPlatformAttributes()),
 	})
 	if err != nil {
 		return err
 	}
-	want.Config = faas.WithColdStart(want.Config, counter)
-	actual, err := platform.EnforceColdStart(ctx, name.ID, want.Config, counter)
+	want = faas.WithColdStart(want, counter)
+	actual, err := platform.EnforceColdStart(ctx, name.ID, want, counter)
 	if err != nil {
 		return d.failed(ctx, name, seen, err)
 	}
 	record = recordOf(name, actual, record)
-	record.Config = configProto(want.Config, record.GetConfig().GetSystemVariant())
+	record.Config = configProto(want, record.GetConfig().GetSystemVariant())
 	record.SecretEnvironment = want.Secrets
 	return d.save(ctx, name, seen, record)
 }

@@ -247,10 +247,10 @@ func (d *Deployer) observe(ctx context.Context, platform *opened, name functionN
 }
 
 // look observes the function and works out what it is to be.
-func (d *Deployer) look(ctx context.Context, e *ensuring) (observed, desired, error) {
+func (d *Deployer) look(ctx context.Context, e *ensuring) (observed, driver.Config, error) {
 	seen, err := d.observe(ctx, e.platform, e.name)
 	if err != nil {
-		return seen, desired{}, err
+		return seen, driver.Config{}, err
 	}
 	coldStart := coldStartOf(seen.record.GetConfig().GetEnvironment())
 	if seen.actual != nil {
@@ -266,7 +266,7 @@ func (d *Deployer) look(ctx context.Context, e *ensuring) (observed, desired, er
 }
 
 // decide tells what is to be done.
-func (e *ensuring) decide(seen observed, want desired) deployerv1.EnsureFunctionResponse_Outcome {
+func (e *ensuring) decide(seen observed, want driver.Config) deployerv1.EnsureFunctionResponse_Outcome {
 	switch {
 	case seen.actual == nil:
 		return created
@@ -299,7 +299,7 @@ func (e *ensuring) stale(seen observed) bool {
 }
 
 // apply does what decide says, under the function's lock.
-func (d *Deployer) apply(ctx context.Context, e *ensuring, seen observed, want desired, progress Progress) (*deployerv1.EnsureFunctionResponse, error) {
+func (d *Deployer) apply(ctx context.Context, e *ensuring, seen observed, want driver.Config, progress Progress) (*deployerv1.EnsureFunctionResponse, error) {
 	outcome := e.decide(seen, want)
 	oldHash := seen.record.GetCodeHash()
 	if seen.actual != nil {
@@ -320,10 +320,10 @@ func (d *Deployer) apply(ctx context.Context, e *ensuring, seen observed, want d
 		actual, err = d.create(ctx, e, want)
 	case codeUpdated:
 		progress("update-code", "updating the code of function "+e.name.ID)
-		actual, err = e.platform.UpdateCode(ctx, e.name.ID, e.code, want.Config)
+		actual, err = e.platform.UpdateCode(ctx, e.name.ID, e.code, want)
 	case configUpdated:
 		progress("update-configuration", "updating the configuration of function "+e.name.ID)
-		actual, err = e.platform.UpdateConfiguration(ctx, e.name.ID, want.Config)
+		actual, err = e.platform.UpdateConfiguration(ctx, e.name.ID, want)
 	default:
 		actual = *seen.actual
 	}
@@ -353,25 +353,25 @@ func (d *Deployer) apply(ctx context.Context, e *ensuring, seen observed, want d
 
 // create makes the function. One that appeared since it was looked for, which only a
 // stranger to the lock can have made, gets our code.
-func (d *Deployer) create(ctx context.Context, e *ensuring, want desired) (driver.Function, error) {
+func (d *Deployer) create(ctx context.Context, e *ensuring, want driver.Config) (driver.Function, error) {
 	labels := make(map[string]string)
 	e.stores.mark(labels)
 	actual, fresh, err := e.platform.CreateFunction(ctx, driver.FunctionSpec{
 		Name: e.name.ID, Deployment: e.name.Deployment.ID, Benchmark: e.pkg.GetBenchmark(),
-		Config: want.Config, Code: e.code, Labels: labels,
+		Config: want, Code: e.code, Labels: labels,
 	})
 	if err != nil || fresh {
 		return actual, err
 	}
-	return e.platform.UpdateCode(ctx, e.name.ID, e.code, want.Config)
+	return e.platform.UpdateCode(ctx, e.name.ID, e.code, want)
 }
 
 // fill writes into the record what the platform does not report.
-func (e *ensuring) fill(record *typev1.Function, want desired, outcome deployerv1.EnsureFunctionResponse_Outcome) {
+func (e *ensuring) fill(record *typev1.Function, want driver.Config, outcome deployerv1.EnsureFunctionResponse_Outcome) {
 	record.Benchmark = e.pkg.GetBenchmark()
 	record.CodeHash = e.pkg.GetDigest()
 	record.Package = e.pkg.GetName()
-	record.Config = configProto(want.Config, e.config.GetSystemVariant())
+	record.Config = configProto(want, e.config.GetSystemVariant())
 	record.SecretEnvironment = want.Secrets
 	record.UpdatedCode = outcome == codeUpdated
 	record.Adopted = record.GetAdopted() || e.adopted

@@ -57,13 +57,6 @@ func checkEnvironment(environment map[string]string) error {
 	return errs.Fields(problems...)
 }
 
-// desired is the configuration that a function is to have.
-type desired struct {
-	driver.Config
-	// own are the variables that the caller asked for.
-	own map[string]string
-}
-
 // wish is what a configuration is made of.
 type wish struct {
 	deployment deploymentName
@@ -73,24 +66,28 @@ type wish struct {
 	stores     stores
 	// coldStart are the variables of the last cold-start enforcement.
 	coldStart map[string]string
+	// recorded, where it is set, takes the place of the configuration's environment:
+	// the caller's own variables are those of it that neither the stores nor cold-start
+	// enforcement set.
+	recorded map[string]string
 }
 
 // desire completes a configuration with the environment that the storage service
 // gives now. What the caller asks for stands above it.
-func (d *Deployer) desire(ctx context.Context, platform *opened, w wish) (desired, error) {
-	want := desired{Config: driverConfig(w.config), own: w.config.GetEnvironment()}
+func (d *Deployer) desire(ctx context.Context, platform *opened, w wish) (driver.Config, error) {
+	want := driverConfig(w.config)
 	want.Handler, want.Environment = w.handler, make(map[string]string)
 	if w.stores.objects || w.stores.tables {
 		caps, err := platform.Capabilities(ctx)
 		if err != nil {
-			return desired{}, err
+			return driver.Config{}, err
 		}
 		answer, err := d.storage.GetFunctionEnvironment(ctx, &storagev1.GetFunctionEnvironmentRequest{
 			Parent: w.deployment.String(), Benchmark: w.benchmark,
 			UsesObjects: w.stores.objects, UsesTables: w.stores.tables, StoreHost: caps.StoreHosts[want.Runtime],
 		})
 		if err != nil {
-			return desired{}, fmt.Errorf("get the environment of benchmark %s: %w", w.benchmark, err)
+			return driver.Config{}, fmt.Errorf("get the environment of benchmark %s: %w", w.benchmark, err)
 		}
 		for _, variable := range answer.GetVariables() {
 			want.Environment[variable.GetName()] = variable.GetValue()
@@ -99,13 +96,27 @@ func (d *Deployer) desire(ctx context.Context, platform *opened, w wish) (desire
 			}
 		}
 	}
-	for name, value := range want.own {
+	for name, value := range w.own(want.Environment) {
 		want.Environment[name] = value
 		want.Secrets = slices.DeleteFunc(want.Secrets, func(secret string) bool { return secret == name })
 	}
 	maps.Copy(want.Environment, w.coldStart)
 	slices.Sort(want.Secrets)
 	return want, nil
+}
+
+// own returns the variables that the caller asked for.
+func (w wish) own(stores map[string]string) map[string]string {
+	if w.recorded == nil {
+		return w.config.GetEnvironment()
+	}
+	own := make(map[string]string)
+	for name, value := range w.recorded {
+		if _, given := stores[name]; !given && !slices.Contains(reserved(), name) {
+			own[name] = value
+		}
+	}
+	return own
 }
 
 // driverConfig returns a configuration without its environment.
@@ -133,7 +144,7 @@ func coldStartOf(environment map[string]string) map[string]string {
 // differences names the parts of the configuration in which the function, as the
 // platform reports it, is not as wanted. A value that the platform keeps to itself
 // is compared with the record.
-func differences(actual driver.Function, record *typev1.Function, want desired, caps driver.Capabilities) []string {
+func differences(actual driver.Function, record *typev1.Function, want driver.Config, caps driver.Capabilities) []string {
 	var names []string
 	differ := func(name string, yes bool) {
 		if yes {
@@ -155,7 +166,7 @@ func differences(actual driver.Function, record *typev1.Function, want desired, 
 	differ("architecture", have.Architecture != want.Architecture)
 	differ("max_concurrency", want.MaxConcurrency != 0 && have.MaxConcurrency != want.MaxConcurrency)
 	differ("handler", have.Handler != "" && want.Handler != "" && have.Handler != want.Handler)
-	differ("environment", environmentDiffers(have.Environment, record.GetConfig().GetEnvironment(), want.Config))
+	differ("environment", environmentDiffers(have.Environment, record.GetConfig().GetEnvironment(), want))
 	return names
 }
 

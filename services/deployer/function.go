@@ -115,54 +115,66 @@ func (d *Deployer) UpdateFunction(ctx context.Context, req *deployerv1.UpdateFun
 	if etag := req.GetFunction().GetEtag(); etag != "" && etag != fmt.Sprint(seen.revision) {
 		return nil, errs.Aborted("FUNCTION_CHANGED", "function %s was changed since it was read; read it again", name.ID).With("function", name.ID)
 	}
-	config := proto.CloneOf(record.GetConfig())
-	// What the function uses of the stores comes fresh; the caller's own variables are
-	// those that neither the stores nor cold-start enforcement set.
-	own, err := d.ownEnvironment(ctx, platform, name, record)
-	if err != nil {
-		return nil, err
-	}
-	config.Environment = own
-	change(config, req.GetFunction().GetConfig(), paths)
-	var code *driver.Code
-	if slices.Contains(paths, "package") {
-		pkg, err := d.getPackage(ctx, "function.package", req.GetFunction().GetPackage(), name.Deployment.Platform)
-		if err != nil {
-			return nil, err
-		}
-		if config, err = complete(config, pkg); err != nil {
-			return nil, err
-		}
-		c := d.codeOf(pkg)
-		code = &c
-		record.Package = pkg.GetName()
-	}
-	want, err := d.desire(ctx, platform, wish{
-		deployment: name.Deployment, benchmark: record.GetBenchmark(), config: config, handler: seen.actual.Config.Handler,
-		stores: storesOf(record.GetPlatformAttributes()), coldStart: coldStartOf(record.GetConfig().GetEnvironment()),
-	})
+	want, code, variant, err := d.updated(ctx, platform, name, record, req, paths)
 	if err != nil {
 		return nil, err
 	}
 	var actual driver.Function
 	if code != nil {
 		progress("update-code", "updating the code of function "+name.ID)
-		actual, err = platform.UpdateCode(ctx, name.ID, *code, want.Config)
+		actual, err = platform.UpdateCode(ctx, name.ID, *code, want)
 	} else {
 		progress("update-configuration", "updating the configuration of function "+name.ID)
-		actual, err = platform.UpdateConfiguration(ctx, name.ID, want.Config)
+		actual, err = platform.UpdateConfiguration(ctx, name.ID, want)
 	}
 	if err != nil {
 		return nil, d.failed(ctx, name, seen, err)
 	}
 	record = recordOf(name, actual, record)
-	record.Config = configProto(want.Config, config.GetSystemVariant())
+	record.Config = configProto(want, variant)
 	record.SecretEnvironment, record.UpdatedCode = want.Secrets, code != nil
 	if err := d.save(ctx, name, seen, record); err != nil {
 		return nil, err
 	}
 	d.tellFunction(ctx, "function_updated", record)
 	return record, nil
+}
+
+// updated works out what the function is to be: its configuration, and its code where
+// the package changes. It notes the package in the record.
+func (d *Deployer) updated(ctx context.Context, platform *opened, name functionName, record *typev1.Function, req *deployerv1.UpdateFunctionRequest, paths []string) (driver.Config, *driver.Code, typev1.SystemVariant, error) {
+	w := wish{
+		deployment: name.Deployment, benchmark: record.GetBenchmark(), config: proto.CloneOf(record.GetConfig()),
+		recorded: environmentOf(record), handler: record.GetPlatformAttributes()[attributeHandler],
+		stores: storesOf(record.GetPlatformAttributes()), coldStart: coldStartOf(record.GetConfig().GetEnvironment()),
+	}
+	if slices.Contains(paths, "config.environment") {
+		w.recorded = nil
+	}
+	change(w.config, req.GetFunction().GetConfig(), paths)
+	var code *driver.Code
+	if slices.Contains(paths, "package") {
+		pkg, err := d.getPackage(ctx, "function.package", req.GetFunction().GetPackage(), name.Deployment.Platform)
+		if err != nil {
+			return driver.Config{}, nil, 0, err
+		}
+		if pkg.GetBenchmark() != record.GetBenchmark() {
+			return driver.Config{}, nil, 0, errs.Fields(errs.Field("function.package", "is of benchmark %s, the function of %s; use a function of its own",
+				pkg.GetBenchmark(), record.GetBenchmark()))
+		}
+		// What is recorded holds variables that a caller may not set.
+		environment := w.config.GetEnvironment()
+		w.config.Environment = nil
+		if w.config, err = complete(w.config, pkg); err != nil {
+			return driver.Config{}, nil, 0, err
+		}
+		w.config.Environment, w.handler = environment, pkg.GetHandler()
+		archive := d.codeOf(pkg)
+		code = &archive
+		record.Package = pkg.GetName()
+	}
+	want, err := d.desire(ctx, platform, w)
+	return want, code, w.config.GetSystemVariant(), err
 }
 
 // checkUpdate takes the request apart and refuses fields that cannot be changed.
@@ -209,23 +221,12 @@ func change(config, asked *typev1.FunctionConfig, paths []string) {
 	}
 }
 
-// ownEnvironment returns the recorded variables that the caller set: those that the
-// stores and cold-start enforcement do not.
-func (d *Deployer) ownEnvironment(ctx context.Context, platform *opened, name functionName, record *typev1.Function) (map[string]string, error) {
-	given, err := d.desire(ctx, platform, wish{
-		deployment: name.Deployment, benchmark: record.GetBenchmark(),
-		config: &typev1.FunctionConfig{Runtime: record.GetConfig().GetRuntime()}, stores: storesOf(record.GetPlatformAttributes()),
-	})
-	if err != nil {
-		return nil, err
+// environmentOf returns the recorded variables; never nil.
+func environmentOf(record *typev1.Function) map[string]string {
+	if environment := record.GetConfig().GetEnvironment(); environment != nil {
+		return environment
 	}
-	own := make(map[string]string)
-	for variable, value := range record.GetConfig().GetEnvironment() {
-		if _, stores := given.Environment[variable]; !stores && !slices.Contains(reserved(), variable) {
-			own[variable] = value
-		}
-	}
-	return own, nil
+	return map[string]string{}
 }
 
 // DeleteFunction deletes a function with its triggers from platform and records. A

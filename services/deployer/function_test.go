@@ -244,6 +244,10 @@ func TestUpdateFunction(t *testing.T) {
 	if fn.GetEtag() == "" || !errs.Is(errs.FromStatus(err), codes.Aborted) {
 		t.Errorf("old etag %q: %v", fn.GetEtag(), err)
 	}
+	other := w.builder.add("cccc", func(p *builderv1.Package) { p.Benchmark = "110.dynamic-html" })
+	if _, err = update(&typev1.Function{Name: fn.GetName(), Package: other}, "package"); !errs.Is(errs.FromStatus(err), codes.InvalidArgument) {
+		t.Errorf("a package of another benchmark: %v", err)
+	}
 	if _, err = update(&typev1.Function{Name: fn.GetName()}, "benchmark"); !errs.Is(errs.FromStatus(err), codes.InvalidArgument) {
 		t.Errorf("a field that cannot be changed: %v", err)
 	}

@@ -15,8 +15,12 @@ import (
 	"github.com/sebs-suite/sebs/platform/faas/driver"
 )
 
-// attributeHandle is the attribute that holds the platform's own identifier.
-const attributeHandle = "handle"
+// Attributes of a function's record that hold the platform's own identifier and the
+// entry point.
+const (
+	attributeHandle  = "handle"
+	attributeHandler = "handler"
+)
 
 // recordOf returns the record of a function as the platform reports it. What only
 // the record knew before is kept.
@@ -32,6 +36,12 @@ func recordOf(name functionName, actual driver.Function, before *typev1.Function
 		record.Benchmark = actual.Benchmark
 	}
 	record.Config = configProto(actual.Config, before.GetConfig().GetSystemVariant())
+	for variable, value := range record.Config.GetEnvironment() {
+		// A platform may keep values to itself; then the record has them.
+		if value == "" {
+			record.Config.Environment[variable] = before.GetConfig().GetEnvironment()[variable]
+		}
+	}
 	record.SecretEnvironment = actual.Config.Secrets
 	if record.PlatformAttributes == nil {
 		record.PlatformAttributes = make(map[string]string)
@@ -40,6 +50,9 @@ func recordOf(name functionName, actual driver.Function, before *typev1.Function
 		record.PlatformAttributes[key] = value
 	}
 	storesOf(actual.Labels).mark(record.PlatformAttributes)
+	if actual.Config.Handler != "" {
+		record.PlatformAttributes[attributeHandler] = actual.Config.Handler
+	}
 	if actual.Handle != "" {
 		record.PlatformAttributes[attributeHandle] = actual.Handle
 	}

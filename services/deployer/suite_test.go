@@ -73,26 +73,9 @@ func TestOnTheLocalPlatform(t *testing.T) {
 	first := apptest.StartWith(t, apptest.Options{Name: "first", Backends: backends, Sets: []string{"local.sandbox=process"}}, deployer.Setup, local.Setup, neighbours)
 	second := apptest.StartWith(t, apptest.Options{Name: "second", Backends: backends}, deployer.Setup)
 	services := []*service{of(t, first), of(t, second)}
-	conn, err := first.Dial("local")
-	if err != nil {
-		t.Fatal(err)
-	}
-	host, err := localv1.NewLocalServiceClient(conn).GetHost(t.Context(), &localv1.GetHostRequest{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var runtime *typev1.Runtime
-	for _, r := range host.GetRuntimes() {
-		supported := slices.Contains([]string{"3.9", "3.10", "3.11", "3.12", "3.13"}, r.GetRuntime().GetVersion())
-		if r.GetRuntime().GetLanguage() == typev1.Language_LANGUAGE_PYTHON && supported {
-			runtime = r.GetRuntime()
-		}
-	}
-	if runtime == nil {
-		t.Skip("needs a Python interpreter of version 3.9 to 3.13")
-	}
+	runtime, architecture := python(t, first)
 	pkg := packages.add("aaaa", func(p *builderv1.Package) {
-		p.Runtime, p.Architecture, p.SizeBytes, p.Modules = runtime, host.GetArchitecture(), int64(len(store.archive)), []string{"storage"}
+		p.Runtime, p.Architecture, p.SizeBytes, p.Modules = runtime, architecture, int64(len(store.archive)), []string{"storage"}
 	})
 	parent := services[1].deployment(t).GetName()
 	req := &deployerv1.EnsureFunctionRequest{Parent: parent, Package: pkg, Triggers: []typev1.TriggerType{typev1.TriggerType_TRIGGER_TYPE_HTTP}}
@@ -144,6 +127,27 @@ func TestOnTheLocalPlatform(t *testing.T) {
 	if err := services[1].wait(t.Context(), op, err, answer); err != nil || len(answer.GetDeleted()["functions"].GetResources()) != 1 {
 		t.Errorf("deleted %v (%v)", answer, err)
 	}
+}
+
+// python returns a runtime that the suite supports and the host has.
+func python(t *testing.T, p *apptest.Running) (*typev1.Runtime, typev1.Architecture) {
+	t.Helper()
+	conn, err := p.Dial("local")
+	if err != nil {
+		t.Fatal(err)
+	}
+	host, err := localv1.NewLocalServiceClient(conn).GetHost(t.Context(), &localv1.GetHostRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range host.GetRuntimes() {
+		supported := slices.Contains([]string{"3.9", "3.10", "3.11", "3.12", "3.13"}, r.GetRuntime().GetVersion())
+		if r.GetRuntime().GetLanguage() == typev1.Language_LANGUAGE_PYTHON && supported {
+			return r.GetRuntime(), host.GetArchitecture()
+		}
+	}
+	t.Skip("needs a Python interpreter of version 3.9 to 3.13")
+	return nil, 0
 }
 
 // of returns the deployer that a process hosts.
