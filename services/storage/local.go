@@ -198,6 +198,6 @@ func (l *localStores) platforms() map[string]Platform {
 	return map[string]Platform{
 		"local": {Objects: l.open, Tables: l.openTables, TablesUnused: l.tablesUnused, Recorded: true},
 		// The suite's own archives, packages and results lie beside the local platform's data.
-		"suite": {Objects: l.open, BucketName: func(role, id string) string { return "sebs-suite-" + role + "-" + id }},
+		"suite": {Objects: l.open, BucketName: func(role, id string) string { return "suite-" + role + "-" + id }},
 	}
 }

@@ -60,18 +60,18 @@ func TestBuckets(t *testing.T) {
 	if _, err := b.records.Get(ctx, "deployments/local/local-aaaa0000", &rec); err != nil || len(rec.GetBuckets()) != 3 {
 		t.Errorf("record holds %v, %v; want three buckets", rec.GetBuckets(), err)
 	}
-	if got := b.ensure(t, "platforms/suite/deployments/main", typev1.BucketRole_BUCKET_ROLE_DEPLOYMENT); got.GetBucketId() != "sebs-suite-deployment-main" {
+	if got := b.ensure(t, "platforms/suite/deployments/main", typev1.BucketRole_BUCKET_ROLE_DEPLOYMENT); got.GetBucketId() != "suite-deployment-main" {
 		t.Errorf("suite bucket is %v", got)
 	}
 	found, err := b.client.FindDeployments(ctx, &storagev1.FindDeploymentsRequest{Parent: "platforms/local"})
 	if err != nil || !slices.Equal(found.GetResourcesIds(), []string{"local-aaaa0000"}) {
 		t.Errorf("found %v, %v", found, err)
 	}
-	page, err := b.client.ListBuckets(ctx, &storagev1.ListBucketsRequest{Parent: localA, Prefix: "sebs-", PageSize: 3})
+	page, err := b.client.ListBuckets(ctx, &storagev1.ListBucketsRequest{Parent: localA, PageSize: 3})
 	if err != nil || len(page.GetBuckets()) != 3 || page.GetNextPageToken() == "" {
 		t.Fatalf("page %v, %v", page, err)
 	}
-	page, err = b.client.ListBuckets(ctx, &storagev1.ListBucketsRequest{Parent: localA, Prefix: "sebs-", PageSize: 3, PageToken: page.GetNextPageToken()})
+	page, err = b.client.ListBuckets(ctx, &storagev1.ListBucketsRequest{Parent: localA, PageSize: 3, PageToken: page.GetNextPageToken()})
 	if err != nil || len(page.GetBuckets()) != 1 || page.GetNextPageToken() != "" {
 		t.Errorf("second page %v, %v", page, err)
 	}
@@ -379,7 +379,7 @@ func TestFunctionAccount(t *testing.T) {
 		"create a bucket":        func() error { _, err := f.CreateBucket(ctx, "sebs-benchmarks-mine"); return err },
 		"remove the own bucket":  func() error { return f.RemoveBucket(ctx, own, false) },
 		"change its policy":      func() error { return f2(d.SetBucketPolicy(ctx, own, []byte(`{}`)), d) },
-		"write a suite's bucket": func() error { return putOne(ctx, f, "sebs-suite-deployment-main") },
+		"write a suite's bucket": func() error { return putOne(ctx, f, "suite-deployment-main") },
 	}
 	b.ensure(t, "platforms/suite/deployments/main", typev1.BucketRole_BUCKET_ROLE_DEPLOYMENT)
 	for what, try := range denied {

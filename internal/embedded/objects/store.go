@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -30,6 +31,9 @@ const (
 	maxConnections = 4096
 	maxRequests    = 1024
 	multipartParts = 10000
+	startTimeout   = 10 * time.Second
+	// stopTimeout is longer than what the server gives running requests.
+	stopTimeout = 12 * time.Second
 )
 
 // Event tells that an object was created: by one PUT, by a completed multipart upload, or by a copy.
@@ -162,18 +166,37 @@ func (s *Store) serve(ctx context.Context, port int, st state, onCreated func(Ev
 	go func() { served <- server.ServeMultiPort(addresses) }()
 	select {
 	case <-listening:
-		s.server, s.port, s.served = server, port, served
-		return nil
 	case err := <-served:
 		if err == nil {
 			err = errors.New("the server ended at once")
 		}
 		return err
-	case <-ctx.Done():
-		err := server.ShutDown()
-		<-served
-		return errors.Join(ctx.Err(), err)
 	}
+	s.server, s.port, s.served = server, port, served
+	// Listening is not serving yet, and a shutdown in between would be lost: an answer tells that it serves.
+	if err := s.answers(ctx); err != nil {
+		return errors.Join(err, s.end())
+	}
+	if err := ctx.Err(); err != nil {
+		return errors.Join(err, s.end())
+	}
+	return nil
+}
+
+// answers waits until the store answers a request, whatever it says.
+func (s *Store) answers(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), startTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.Endpoint()+"/", nil)
+	if err != nil {
+		return err
+	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	res, err := client.Do(req)
+	if err != nil {
+		return fmt.Errorf("wait for the first answer: %w", err)
+	}
+	return res.Body.Close()
 }
 
 // freePort asks the system for a port that is free now.
@@ -208,9 +231,21 @@ func (s *Store) Close() error {
 }
 
 func (s *Store) shutdown() error {
-	err := s.server.ShutDown()
-	<-s.served // its error is the listener's end, which was asked for
+	err := s.end()
 	s.files.Shutdown()
+	return err
+}
+
+// end stops serving.
+func (s *Store) end() error {
+	err := s.server.ShutDown()
+	timer := time.NewTimer(stopTimeout)
+	defer timer.Stop()
+	select {
+	case <-s.served: // its error is the listener's end, which was asked for
+	case <-timer.C:
+		err = errors.Join(err, errors.New("it did not end in time"))
+	}
 	if err != nil {
 		return fmt.Errorf("stop the object store: %w", err)
 	}
