@@ -7,6 +7,7 @@ import (
 	"io"
 	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
@@ -21,6 +22,7 @@ import (
 	"github.com/sebs-suite/sebs/internal/app"
 	"github.com/sebs-suite/sebs/internal/app/apptest"
 	"github.com/sebs-suite/sebs/internal/errs"
+	"github.com/sebs-suite/sebs/services/metrics/results"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -57,6 +59,18 @@ func start(t *testing.T) (metricsv1.MetricsServiceClient, *neighbours, *apptest.
 	t.Helper()
 	n := newNeighbours()
 	running := apptest.Start(t, n.setup, Setup)
+	// A stream that is made while the server stops would leave goroutines of the server behind.
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		stream, err := running.Events.JetStream().Stream(t.Context(), results.StreamName)
+		if err == nil && stream.CachedInfo().State.Consumers > 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the result stream is not read: %v", err)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
 	return metricsv1.NewMetricsServiceClient(running.Conn("metrics")), n, running
 }
 

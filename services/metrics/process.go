@@ -199,7 +199,10 @@ func applyProvider(inv *sebsformat.Invocation, p *results.Provider) {
 
 // sampleOf takes out of a file's invocation what statistics need. A figure that SeBS writes as 0 for unknown counts as unknown.
 func sampleOf(function string, inv *sebsformat.Invocation) *sample {
-	s := &sample{function: function, cold: inv.Stats.ColdStart, failed: inv.Stats.Failure, gbSeconds: inv.Billing.GBSeconds}
+	s := &sample{function: function, cold: inv.Stats.ColdStart, failed: inv.Stats.Failure, gbSeconds: math.NaN(), costUSD: math.NaN()}
+	if v := inv.Billing.GBSeconds; v != nil {
+		s.gbSeconds = *v
+	}
 	for i := range s.values {
 		s.values[i] = math.NaN()
 	}

@@ -47,7 +47,7 @@ func runStatistics(ctx context.Context, reader *results.Reader, run, phase strin
 			}
 			s.cold, s.failed = columns[columnCold][i].Boolean(), columns[columnFailure][i].Boolean()
 			s.errorClass = columns[columnErrorClass][i].Int32()
-			s.gbSeconds, s.costUSD = pointer(columns[columnGBSeconds][i]), pointer(columns[columnCost][i])
+			s.gbSeconds, s.costUSD = number(columns[columnGBSeconds][i]), number(columns[columnCost][i])
 			s.estimated = columns[columnCostEstimated][i].Boolean()
 			for k := range s.values {
 				s.values[k] = number(columns[columnSeries+k][i])
@@ -78,12 +78,4 @@ func number(v parquet.Value) float64 {
 	default:
 		return v.Double()
 	}
-}
-
-func pointer(v parquet.Value) *float64 {
-	if v.IsNull() {
-		return nil
-	}
-	f := v.Double()
-	return &f
 }

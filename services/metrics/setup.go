@@ -32,7 +32,10 @@ func Setup(_ context.Context, p *app.Process) error {
 		return err
 	}
 	writer := results.NewWriter(store, p.Cache)
-	ingester, err := results.NewIngester(p.Events, p.Cache, writer, results.DefaultIngestLimits(), p.Log)
+	ingester, err := results.NewIngester(results.IngestOptions{
+		Bus: p.Events, Leader: p.Cache, Locks: p.Cache, Writer: writer, Reader: reader, Limits: results.DefaultIngestLimits(),
+		Registry: p.Registry, Log: p.Log,
+	})
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"math"
 	"slices"
 	"strings"
 
@@ -43,9 +44,9 @@ type sample struct {
 	failed     bool
 	errorClass int32
 	values     [seriesCount]float64
-	gbSeconds  *float64
-	costUSD    *float64
-	estimated  bool
+	// gbSeconds and costUSD are NaN when unknown.
+	gbSeconds, costUSD float64
+	estimated          bool
 }
 
 // collector gathers the statistics of a run or a file.
@@ -120,20 +121,21 @@ func (f *functionCollector) group(cold bool) *groupCollector {
 }
 
 func (f *functionCollector) addCost(s *sample) {
-	if s.gbSeconds == nil && s.costUSD == nil {
+	knownGBSeconds, knownCost := !math.IsNaN(s.gbSeconds), !math.IsNaN(s.costUSD)
+	if !knownGBSeconds && !knownCost {
 		return
 	}
 	f.billed++
-	if s.gbSeconds != nil {
-		f.gbSeconds += *s.gbSeconds
+	if knownGBSeconds {
+		f.gbSeconds += s.gbSeconds
 	}
-	if s.costUSD != nil {
-		f.costUSD += *s.costUSD
+	if knownCost {
+		f.costUSD += s.costUSD
 		f.estimated = f.estimated || s.estimated
 		return
 	}
 	f.unpriced++
-	f.unpricedGBSeconds += *s.gbSeconds
+	f.unpricedGBSeconds += s.gbSeconds
 }
 
 // message builds the answer.

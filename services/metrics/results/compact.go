@@ -45,7 +45,7 @@ func (r *Reader) Rewrite(ctx context.Context, locks Locker, run string, changes 
 	}
 	old := manifest.Segments
 	if len(old) > 1 || (len(old) == 1 && changes.Row != nil) {
-		segment, err := r.merge(ctx, id, manifest, changes.Row)
+		segment, err := r.merge(ctx, id, old, manifest.Generation+1, changes.Row)
 		if err != nil {
 			return nil, err
 		}
@@ -63,21 +63,68 @@ func (r *Reader) Rewrite(ctx context.Context, locks Locker, run string, changes 
 	return manifest, deleteSegments(ctx, r.store, old)
 }
 
-// merge writes all segments as one object.
-func (r *Reader) merge(ctx context.Context, id string, manifest *Manifest, change func(*Row)) (_ Segment, err error) {
+const (
+	// foldSegments is how many small segments are folded into one while a run goes on.
+	foldSegments = 64
+	// smallSegment is up to how many records a segment counts as small.
+	smallSegment = 256 << 10
+)
+
+// Fold merges the small segments of a run into one once there are many, so that a run of days does not leave as many objects as it
+// has seconds.
+func (r *Reader) Fold(ctx context.Context, locks Locker, run string) error {
+	id, err := runID(run)
+	if err != nil {
+		return err
+	}
+	unlock, err := locks.Lock(ctx, lockName(id))
+	if err != nil {
+		return fmt.Errorf("fold results of run %s: %w", id, err)
+	}
+	defer unlock()
+	manifest, err := loadManifest(ctx, r.store, id)
+	if err != nil {
+		return err
+	}
+	var small, large []Segment
+	for _, s := range manifest.Segments {
+		if s.Count < smallSegment {
+			small = append(small, s)
+		} else {
+			large = append(large, s)
+		}
+	}
+	if len(small) < foldSegments {
+		return nil
+	}
+	segment, err := r.merge(ctx, id, small, manifest.Generation+1, nil)
+	if err != nil {
+		return err
+	}
+	manifest.Segments = append(large, segment)
+	manifest.Generation++
+	if err := saveManifest(ctx, r.store, id, manifest); err != nil {
+		return err
+	}
+	return deleteSegments(ctx, r.store, small)
+}
+
+// merge writes segments as one object.
+func (r *Reader) merge(ctx context.Context, id string, segments []Segment, generation int, change func(*Row)) (_ Segment, err error) {
 	file, err := os.CreateTemp(r.scratch, "compact-*.parquet")
 	if err != nil {
 		return Segment{}, fmt.Errorf("compact results of run %s: %w", id, err)
 	}
 	defer func() { err = errors.Join(err, file.Close(), os.Remove(file.Name())) }()
 
-	merged := Segment{Key: compactedKey(id, manifest.Generation+1), First: manifest.Segments[0].First, Batches: make(batchSet)}
-	for _, s := range manifest.Segments {
+	merged := Segment{Key: compactedKey(id, generation), First: segments[0].First, MinSequence: segments[0].MinSequence, Batches: make(batchSet)}
+	for _, s := range segments {
 		merged.First, merged.Last = min(merged.First, s.First), max(merged.Last, s.Last)
+		merged.MinSequence = min(merged.MinSequence, s.MinSequence)
 		merged.Count += s.Count
 		merged.Batches.merge(s.Batches)
 	}
-	written, err := r.writeRows(ctx, file, manifest.Segments, change)
+	written, err := r.writeRows(ctx, file, segments, change)
 	if err != nil {
 		return Segment{}, err
 	}

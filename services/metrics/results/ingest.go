@@ -8,6 +8,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/protobuf/proto"
 
 	typev1 "github.com/sebs-suite/sebs/gen/go/sebs/type/v1"
@@ -71,6 +72,9 @@ type Ingester struct {
 	// hurry asks for a commit now.
 	hurry   chan struct{}
 	decoder *zstd.Decoder
+	reader  *Reader
+	locks   Locker
+	meters  meters
 	// retry is the pause after a failure.
 	retry time.Duration
 }
@@ -83,14 +87,60 @@ const (
 	finalCommit = 10 * time.Second
 )
 
+// IngestOptions are the parts of an ingester.
+type IngestOptions struct {
+	Bus    Bus
+	Leader Leader
+	Locks  Locker
+	Writer *Writer
+	// Reader folds small segments.
+	Reader *Reader
+	Limits IngestLimits
+	// Registry takes the ingester's own metrics.
+	Registry prometheus.Registerer
+	Log      *slog.Logger
+}
+
+// meters are the ingester's own metrics.
+type meters struct {
+	records prometheus.Counter
+	commits prometheus.Histogram
+	damaged prometheus.Counter
+}
+
+func newMeters(r prometheus.Registerer) (meters, error) {
+	m := meters{
+		records: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "sebs_metrics_records_stored_total", Help: "Invocation records written to the object store.",
+		}),
+		commits: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "sebs_metrics_commit_seconds", Help: "Time to write what was gathered.", Buckets: prometheus.ExponentialBuckets(0.001, 4, 8),
+		}),
+		damaged: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "sebs_metrics_batches_unreadable_total", Help: "Batches of results that could not be read and were left out.",
+		}),
+	}
+	for _, c := range []prometheus.Collector{m.records, m.commits, m.damaged} {
+		if err := r.Register(c); err != nil {
+			return meters{}, fmt.Errorf("register metrics: %w", err)
+		}
+	}
+	return m, nil
+}
+
 // NewIngester returns an ingester that writes through the writer.
-func NewIngester(bus Bus, leader Leader, writer *Writer, limits IngestLimits, log *slog.Logger) (*Ingester, error) {
+func NewIngester(o IngestOptions) (*Ingester, error) {
+	meters, err := newMeters(o.Registry)
+	if err != nil {
+		return nil, err
+	}
 	decoder, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxBatchBytes))
 	if err != nil {
 		return nil, fmt.Errorf("open results: %w", err)
 	}
 	return &Ingester{
-		bus: bus, leader: leader, writer: writer, limits: limits, log: log, hurry: make(chan struct{}, 1), decoder: decoder, retry: retryPause,
+		bus: o.Bus, leader: o.Leader, locks: o.Locks, writer: o.Writer, reader: o.Reader, limits: o.Limits, log: o.Log,
+		hurry: make(chan struct{}, 1), decoder: decoder, meters: meters, retry: retryPause,
 	}, nil
 }
 
@@ -249,6 +299,7 @@ func (i *Ingester) take(msg jetstream.Msg) (full bool) {
 	if err != nil {
 		// Nothing can ever be made of it, and it must not hold up what comes after.
 		i.log.Error("a batch of results cannot be read; it is left out", "subject", msg.Subject(), "position", position, "error", err)
+		i.meters.damaged.Inc()
 		i.writer.Skip(position)
 	}
 	records, bytes := i.writer.Pending()
@@ -275,16 +326,25 @@ func (i *Ingester) decode(data []byte) (*typev1.InvocationBatch, int, error) {
 
 // commit writes what was gathered and lets the stream forget it.
 func (i *Ingester) commit(ctx context.Context, stream jetstream.Stream) error {
-	last, err := i.writer.Commit(ctx)
-	if err != nil || last == 0 {
+	begin := time.Now()
+	done, err := i.writer.Commit(ctx)
+	if err != nil || done.Last == 0 {
 		return err
 	}
+	i.meters.records.Add(float64(done.Records))
+	i.meters.commits.Observe(time.Since(begin).Seconds())
 	// What is stored should leave the stream even when the process stops now.
 	purge, cancel := context.WithTimeout(context.WithoutCancel(ctx), finalCommit)
 	defer cancel()
-	if err := stream.Purge(purge, jetstream.WithPurgeSequence(last+1)); err != nil {
+	if err := stream.Purge(purge, jetstream.WithPurgeSequence(done.Last+1)); err != nil {
 		// The batches are stored; delivered again they are recognised.
-		i.log.Warn("stored results stay in the stream; they will be recognised", "position", last, "error", err)
+		i.log.Warn("stored results stay in the stream; they will be recognised", "position", done.Last, "error", err)
+	}
+	for _, run := range done.Crowded {
+		if err := i.reader.Fold(ctx, i.locks, run); err != nil {
+			// More segments are slower to read and no less right.
+			i.log.Warn("the results of a run stay in many pieces", "run", run, "error", err)
+		}
 	}
 	return nil
 }

@@ -31,6 +31,8 @@ type Segment struct {
 	Last  uint64 `json:"last"`
 	// Count is the number of records.
 	Count int64 `json:"count"`
+	// MinSequence is the smallest sequence in the segment, so that a reader opens it when it is needed and not before.
+	MinSequence int64 `json:"min_sequence"`
 	// Batches tells which batches of which invoker the segment holds, so that one that was published twice is stored once.
 	Batches batchSet `json:"batches,omitempty"`
 }

@@ -1,11 +1,13 @@
 package results
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/parquet-go/parquet-go"
 )
@@ -44,26 +46,87 @@ func (r *Reader) Scan(ctx context.Context, run string, from int64, each func(pos
 	return r.scan(ctx, manifest.Segments, from, each)
 }
 
-func (r *Reader) scan(ctx context.Context, segments []Segment, from int64, each func(int64, *Row) (bool, error)) (err error) {
-	var readers []*rowReader
-	defer func() {
-		for _, reader := range readers {
-			err = errors.Join(err, reader.close())
-		}
-	}()
-	for _, s := range segments {
-		file, err := fetch(ctx, r.store, s.Key, r.scratch)
-		if err != nil {
-			return err
-		}
-		readers = append(readers, newRowReader(file))
+// merger hands out the rows of several segments in order. Every segment is in order; one is opened when the rows have come to its
+// first sequence, so that few are open at a time.
+type merger struct {
+	reader *Reader
+	// closed are the segments that are not open yet, by their first sequence.
+	closed []Segment
+	open   []*rowReader
+}
+
+func (m *merger) openNext(ctx context.Context) error {
+	file, err := fetch(ctx, m.reader.store, m.closed[0].Key, m.reader.scratch)
+	if err != nil {
+		return err
 	}
+	m.closed = m.closed[1:]
+	m.open = append(m.open, newRowReader(file))
+	return nil
+}
+
+// next returns the smallest row and its reader, nil at the end.
+func (m *merger) next(ctx context.Context) (best *Row, from *rowReader, err error) {
+	for {
+		best, from, err = m.smallest()
+		if err != nil {
+			return nil, nil, err
+		}
+		if len(m.closed) == 0 || (best != nil && best.Sequence < m.closed[0].MinSequence) {
+			return best, from, nil
+		}
+		if err := m.openNext(ctx); err != nil {
+			return nil, nil, err
+		}
+	}
+}
+
+// smallest returns the first of the rows that come next in the open segments and closes those that have none left.
+func (m *merger) smallest() (best *Row, from *rowReader, err error) {
+	kept := m.open[:0]
+	for i, reader := range m.open {
+		row, err := reader.peek()
+		if err == nil && row == nil {
+			if err := reader.close(); err != nil {
+				m.open = append(kept, m.open[i+1:]...)
+				return nil, nil, err
+			}
+			continue
+		}
+		kept = append(kept, reader)
+		if err != nil {
+			m.open = append(kept, m.open[i+1:]...)
+			return nil, nil, err
+		}
+		if best == nil || compareRows(row, best) < 0 {
+			best, from = row, reader
+		}
+	}
+	m.open = kept
+	return best, from, nil
+}
+
+func (m *merger) close() error {
+	var problems []error
+	for _, reader := range m.open {
+		problems = append(problems, reader.close())
+	}
+	return errors.Join(problems...)
+}
+
+func (r *Reader) scan(ctx context.Context, segments []Segment, from int64, each func(int64, *Row) (bool, error)) (err error) {
+	m := &merger{reader: r, closed: slices.Clone(segments)}
+	slices.SortStableFunc(m.closed, func(a, b Segment) int { return cmp.Compare(a.MinSequence, b.MinSequence) })
+	defer func() { err = errors.Join(err, m.close()) }()
 	position := int64(0)
-	if len(readers) == 1 && from > 0 {
-		if from >= readers[0].segment.parquet.NumRows() {
+	if len(segments) == 1 && from > 0 {
+		if from >= segments[0].Count {
 			return nil
 		}
-		if err := readers[0].skipTo(from); err != nil {
+		if err := m.openNext(ctx); err != nil {
+			return err
+		}
+		if err := m.open[0].skipTo(from); err != nil {
 			return err
 		}
 		position = from
@@ -72,7 +135,7 @@ func (r *Reader) scan(ctx context.Context, segments []Segment, from int64, each 
 		if position%readBatch == 0 && ctx.Err() != nil {
 			return ctx.Err()
 		}
-		row, reader, err := smallest(readers)
+		row, reader, err := m.next(ctx)
 		if err != nil || row == nil {
 			return err
 		}
@@ -84,20 +147,6 @@ func (r *Reader) scan(ctx context.Context, segments []Segment, from int64, each 
 		}
 		reader.advance()
 	}
-}
-
-// smallest returns the first of the rows that come next; every segment is in order.
-func smallest(readers []*rowReader) (best *Row, from *rowReader, err error) {
-	for _, reader := range readers {
-		row, err := reader.peek()
-		if err != nil {
-			return nil, nil, err
-		}
-		if row != nil && (best == nil || compareRows(row, best) < 0) {
-			best, from = row, reader
-		}
-	}
-	return best, from, nil
 }
 
 // Columns reads some columns of a run, row group by row group, without building rows. visit gets the values of each column for the same

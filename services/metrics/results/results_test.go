@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -17,6 +18,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/parquet-go/parquet-go"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
@@ -214,8 +216,8 @@ func TestCommitAndCompact(t *testing.T) {
 			t.Fatal(err)
 		}
 		if position%7 == 6 {
-			if last, err := w.Commit(t.Context()); err != nil || last != uint64(position+1) {
-				t.Fatalf("Commit = %d, %v", last, err)
+			if done, err := w.Commit(t.Context()); err != nil || done.Last != uint64(position+1) || done.Records != 7*25 {
+				t.Fatalf("Commit = %+v, %v", done, err)
 			}
 		}
 	}
@@ -257,6 +259,38 @@ func TestCommitAndCompact(t *testing.T) {
 	})
 	if err != nil || !slices.Equal(tail, []int64{1000, 1000, 1001, 1001}) {
 		t.Errorf("scan from 1000 = %v, %v", tail, err)
+	}
+}
+
+func TestManySegmentsAreFolded(t *testing.T) {
+	t.Parallel()
+	store, lock := newMemory(), &locks{}
+	w, r := NewWriter(store, lock), newReader(t, store)
+	w.Reset(1)
+	const rounds = 3*foldSegments + 5
+	for n := range int64(rounds) {
+		if err := w.Add(uint64(n+1), batch("runs/a", "invokers/i", n, n*3, 3), 1); err != nil {
+			t.Fatal(err)
+		}
+		done, err := w.Commit(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, run := range done.Crowded {
+			if err := r.Fold(t.Context(), lock, run); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if got := sequences(t, r, "runs/a"); !slices.Equal(got, ascending(rounds*3)) {
+		t.Errorf("%d records", len(got))
+	}
+	if keys := store.keys(); len(keys) > foldSegments+1 {
+		t.Errorf("%d objects are left", len(keys))
+	}
+	scratch, err := os.ReadDir(r.scratch)
+	if err != nil || len(scratch) != 0 {
+		t.Errorf("scratch files are left: %v, %v", scratch, err)
 	}
 }
 
@@ -386,7 +420,10 @@ func ingesting(t *testing.T, bus *events.Bus, store Store) (i *Ingester, w *Writ
 	w = NewWriter(store, lock)
 	limits := DefaultIngestLimits()
 	limits.Linger, limits.MaxLinger = 5*time.Millisecond, 20*time.Millisecond
-	i, err := NewIngester(bus, lock, w, limits, slog.New(slog.DiscardHandler))
+	i, err := NewIngester(IngestOptions{
+		Bus: bus, Leader: lock, Locks: lock, Writer: w, Reader: newReader(t, store), Limits: limits,
+		Registry: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -566,7 +603,9 @@ func BenchmarkIngest(b *testing.B) {
 	}
 	w := NewWriter(store, &locks{})
 	w.Reset(1)
-	i, err := NewIngester(nil, nil, w, DefaultIngestLimits(), slog.New(slog.DiscardHandler))
+	i, err := NewIngester(IngestOptions{
+		Writer: w, Limits: DefaultIngestLimits(), Registry: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler),
+	})
 	if err != nil {
 		b.Fatal(err)
 	}

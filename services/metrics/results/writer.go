@@ -2,6 +2,7 @@ package results
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -45,7 +46,7 @@ func (s batchSet) add(invoker string, from, to int64) {
 func (s batchSet) merge(other batchSet) {
 	for invoker, ranges := range other {
 		merged := append(slices.Clone(s[invoker]), ranges...)
-		slices.SortFunc(merged, func(a, b batchRange) int { return int(min(max(a.From-b.From, -1), 1)) })
+		slices.SortFunc(merged, func(a, b batchRange) int { return cmp.Compare(a.From, b.From) })
 		s[invoker] = nil
 		for _, r := range merged {
 			s.add(invoker, r.From, r.To)
@@ -112,11 +113,20 @@ func (w *Writer) Skip(position uint64) {
 	w.last = position
 }
 
-// Commit writes what was added since the last Commit, one segment per run, and returns the last position that is in the store now. After
-// an error everything is still there for another try.
-func (w *Writer) Commit(ctx context.Context) (last uint64, err error) {
+// Committed tells what a Commit wrote.
+type Committed struct {
+	// Last is the last position of the stream that is in the store now; 0 when there was nothing to write.
+	Last uint64
+	// Records counts what was written, without batches that were there already.
+	Records int64
+	// Crowded are the runs that have many small segments; see Reader.Fold.
+	Crowded []string
+}
+
+// Commit writes what was added since the last Commit, one segment per run. After an error everything is still there for another try.
+func (w *Writer) Commit(ctx context.Context) (done Committed, err error) {
 	if w.first == 0 {
-		return 0, nil
+		return Committed{}, nil
 	}
 	ids := make([]string, 0, len(w.runs))
 	for id := range w.runs {
@@ -124,15 +134,20 @@ func (w *Writer) Commit(ctx context.Context) (last uint64, err error) {
 	}
 	slices.Sort(ids)
 	for _, id := range ids {
-		if err := w.commitRun(ctx, id, w.runs[id]); err != nil {
-			return 0, err
+		written, crowded, err := w.commitRun(ctx, id, w.runs[id])
+		if err != nil {
+			return Committed{}, err
+		}
+		done.Records += written
+		if crowded {
+			done.Crowded = append(done.Crowded, "runs/"+id)
 		}
 	}
-	last = w.last
+	done.Last = w.last
 	clear(w.runs)
 	w.first, w.last, w.records, w.bytes = 0, 0, 0, 0
 	w.notify()
-	return last, nil
+	return done, nil
 }
 
 func (w *Writer) notify() {
@@ -151,15 +166,15 @@ func (w *Writer) Changed() <-chan struct{} {
 
 func lockName(id string) string { return "results/" + id }
 
-func (w *Writer) commitRun(ctx context.Context, id string, batches []*pendingBatch) error {
+func (w *Writer) commitRun(ctx context.Context, id string, batches []*pendingBatch) (written int64, crowded bool, err error) {
 	unlock, err := w.locks.Lock(ctx, lockName(id))
 	if err != nil {
-		return fmt.Errorf("store results of run %s: %w", id, err)
+		return 0, false, fmt.Errorf("store results of run %s: %w", id, err)
 	}
 	defer unlock()
 	manifest, err := loadManifest(ctx, w.store, id)
 	if err != nil {
-		return err
+		return 0, false, err
 	}
 	segment := Segment{
 		Key: segmentKey(id, w.stream, w.first, w.last), First: w.first, Last: w.last, Batches: make(batchSet),
@@ -176,18 +191,19 @@ func (w *Writer) commitRun(ctx context.Context, id string, batches []*pendingBat
 		}
 	}
 	if len(rows) == 0 {
-		return nil
+		return 0, false, nil
 	}
 	segment.Count = int64(len(rows))
 	var content bytes.Buffer
 	if err := encodeRows(&content, rows); err != nil {
-		return err
+		return 0, false, err
 	}
+	segment.MinSequence = rows[0].Sequence
 	if err := w.store.Put(ctx, segment.Key, bytes.NewReader(content.Bytes()), int64(content.Len())); err != nil {
-		return fmt.Errorf("store results of run %s: %w", id, err)
+		return 0, false, fmt.Errorf("store results of run %s: %w", id, err)
 	}
 	manifest.Segments = append(manifest.Segments, segment)
-	return saveManifest(ctx, w.store, id, manifest)
+	return segment.Count, len(manifest.Segments) >= foldSegments, saveManifest(ctx, w.store, id, manifest)
 }
 
 func deleteSegments(ctx context.Context, store Store, segments []Segment) error {
