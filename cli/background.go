@@ -6,15 +6,19 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strings"
 	"time"
 
 	"github.com/sebs-suite/sebs/cli/exitcode"
 	"github.com/sebs-suite/sebs/internal/statedir"
 )
 
+// backgroundSettings is the environment variable that hands settings to a background suite, one a line.
+const backgroundSettings = "SEBS_BACKGROUND_SETTINGS"
+
 // ensureBackground makes a suite run on the state directory that outlives this command. A suite that runs there
 // already is used as it is.
-func (a *app) ensureBackground(ctx context.Context, f *localStartFlags) error {
+func (a *app) ensureBackground(ctx context.Context, options connectOptions) error {
 	if a.flags.server != "" {
 		return nil
 	}
@@ -33,17 +37,23 @@ func (a *app) ensureBackground(ctx context.Context, f *localStartFlags) error {
 	if a.flags.configFile != "" {
 		args = append(args, "--suite-config", a.flags.configFile)
 	}
-	for _, d := range f.benchmarksDirs {
+	for _, d := range options.benchmarksDirs {
 		args = append(args, "--benchmarks-dir", d)
 	}
-	for _, d := range f.dataDirs {
+	for _, d := range options.dataDirs {
 		args = append(args, "--benchmarks-data-dir", d)
 	}
-	if f.noEgress {
+	if options.noEgress {
 		args = append(args, "--no-egress")
+	}
+	environ := os.Environ()
+	if len(options.settings) > 0 {
+		// Settings may hold keys, so they go by the environment: arguments are readable by every user of the machine.
+		environ = append(environ, backgroundSettings+"="+strings.Join(options.settings, "\n"))
 	}
 	// The suite shall outlive this command, so its end is not tied to the command's context.
 	child := exec.Command(a.Executable, args...)
+	child.Env = environ
 	child.SysProcAttr = detached()
 	if err := child.Start(); err != nil {
 		return fmt.Errorf("start a suite in the background: %w", err)

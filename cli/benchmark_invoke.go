@@ -80,7 +80,11 @@ func (a *app) benchmarkInvoke(cmd *cobra.Command, f *invokeFlags, benchmark, siz
 		return err
 	}
 	ctx := cmd.Context()
-	return a.with(ctx, f.connectOptions(), func(s *session, show *display.Display) error {
+	options, err := f.connectOptions(f.storage...)
+	if err != nil {
+		return err
+	}
+	return a.with(ctx, options, func(s *session, show *display.Display) error {
 		set, err := f.settings(cmd, show)
 		if err != nil {
 			return err

@@ -38,7 +38,11 @@ func (a *app) benchmarkPackageCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.with(cmd.Context(), f.connectOptions(), func(s *session, show *display.Display) error {
+			options, err := f.connectOptions()
+			if err != nil {
+				return err
+			}
+			return a.with(cmd.Context(), options, func(s *session, show *display.Display) error {
 				set, err := f.settings(cmd, show)
 				if err != nil {
 					return err
@@ -95,7 +99,11 @@ func (a *app) benchmarkListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.with(cmd.Context(), f.connectOptions(), func(s *session, _ *display.Display) error {
+			options, err := f.connectOptions("local")
+			if err != nil {
+				return err
+			}
+			return a.with(cmd.Context(), options, func(s *session, _ *display.Display) error {
 				all := &builderv1.ListBenchmarksResponse{}
 				for token := ""; ; {
 					page, err := builderv1.NewBuilderServiceClient(s.conn).ListBenchmarks(cmd.Context(), &builderv1.ListBenchmarksRequest{PageToken: token})

@@ -35,7 +35,11 @@ func (a *app) benchmarkProcessCommand() *cobra.Command {
 			if _, err := os.Stat(input); err != nil {
 				return exitcode.With(exitcode.NotFound, fmt.Errorf("%w; 'sebs benchmark invoke' writes it into --output-dir", err))
 			}
-			return a.with(cmd.Context(), f.connectOptions(), func(s *session, show *display.Display) error {
+			options, err := f.connectOptions()
+			if err != nil {
+				return err
+			}
+			return a.with(cmd.Context(), options, func(s *session, show *display.Display) error {
 				p := &processor{app: a, s: s, show: show, filled: map[string]map[string]*sebsformat.Invocation{}, metrics: map[string]json.RawMessage{}}
 				if err := p.download(cmd.Context(), input); err != nil {
 					return err

@@ -10,7 +10,8 @@ import (
 	"github.com/sebs-suite/sebs/internal/sebsformat"
 )
 
-// readConfig reads the configuration file; without one everything is left to flags and defaults.
+// readConfig reads the configuration file; without one everything is left to flags and defaults. Warnings are shown
+// where there is a display.
 func (f *commonFlags) readConfig(show *display.Display) (_ *sebsformat.UserConfig, err error) {
 	if f.config == "" {
 		return &sebsformat.UserConfig{}, nil
@@ -25,6 +26,9 @@ func (f *commonFlags) readConfig(show *display.Display) (_ *sebsformat.UserConfi
 		return nil, exitcode.With(exitcode.Usage, fmt.Errorf("--config %s: %w", f.config, err))
 	}
 	for _, warning := range config.Warnings {
+		if show == nil {
+			break
+		}
 		show.Note("sebs: %s: %s", f.config, warning)
 	}
 	return config, nil

@@ -42,12 +42,15 @@ type connectOptions struct {
 	noEgress                 bool
 	verbose                  bool
 	logFile                  string
+	// settings are further settings of the services' configuration, in the form path=value.
+	settings []string
 }
 
 // connect reaches the suite: the server that is named, else the one that runs on the state directory, else one that
 // lives as long as the command.
 func (a *app) connect(ctx context.Context, show *display.Display, options connectOptions) (*session, error) {
 	if a.flags.server != "" {
+		noteSettings(show, options)
 		return a.dial(a.flags.server)
 	}
 	stateDir, err := filepath.Abs(a.flags.stateDir)
@@ -59,9 +62,17 @@ func (a *app) connect(ctx context.Context, show *display.Display, options connec
 		return nil, err
 	}
 	if !owned {
+		noteSettings(show, options)
 		return a.join(ctx, show, stateDir)
 	}
 	return a.start(ctx, show, owner, stateDir, options)
+}
+
+// noteSettings tells that stores named by files do not reach a suite that runs already.
+func noteSettings(show *display.Display, options connectOptions) {
+	if len(options.settings) > 0 {
+		show.Note("sebs: the stores in the configuration are not used: the running suite has its own")
+	}
 }
 
 // join uses the suite that another process runs on the state directory.
@@ -96,7 +107,7 @@ func (a *app) start(ctx context.Context, show *display.Display, owner *statedir.
 	suite, err := a.StartSuite(ctx, SuiteOptions{
 		StateDir: stateDir, ConfigFile: a.flags.configFile, BenchmarksDirs: options.benchmarksDirs,
 		BenchmarksDataDirs: options.dataDirs, Sandbox: a.flags.sandbox, NoEgress: options.noEgress,
-		LogWriter: logs, Verbose: options.verbose,
+		LogWriter: logs, Verbose: options.verbose, Settings: options.settings,
 	})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start a suite for this command: %w", err), closeLogs(), owner.Release())

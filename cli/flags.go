@@ -95,13 +95,20 @@ func (f *commonFlags) add(cmd *cobra.Command, a *app) {
 	flags.StringVar(&f.resourcePrefix, "resource-prefix", "", "prefix of the resource id")
 }
 
-// connectOptions returns what an embedded suite needs of the flags.
-func (f *simpleFlags) connectOptions() connectOptions {
+// connectOptions returns what an embedded suite needs of the flags and of files with self-hosted stores.
+func (f *simpleFlags) connectOptions(platform string, storageFiles ...string) (connectOptions, error) {
 	options := connectOptions{benchmarksDirs: f.benchmarksDirs, dataDirs: f.dataDirs, noEgress: f.noEgress, verbose: f.verbose}
 	if f.outputFile != "" {
 		options.logFile = filepath.Join(f.outputDir, f.outputFile)
 	}
-	return options
+	var err error
+	options.settings, err = f.storeSettings(platform, storageFiles)
+	return options, err
+}
+
+// connectOptions returns what an embedded suite needs of the flags.
+func (f *commonFlags) connectOptions(storageFiles ...string) (connectOptions, error) {
+	return f.simpleFlags.connectOptions(f.deployment, storageFiles...)
 }
 
 // prepareOutputDir creates the output directory, and empties it when it is not to be preserved.

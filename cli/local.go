@@ -27,6 +27,7 @@ import (
 	typev1 "github.com/sebs-suite/sebs/gen/go/sebs/type/v1"
 	"github.com/sebs-suite/sebs/internal/errs"
 	"github.com/sebs-suite/sebs/internal/sebsformat"
+	"github.com/sebs-suite/sebs/internal/statedir"
 )
 
 // backgroundStart bounds how long a background suite may take to come up.
@@ -81,11 +82,17 @@ func (a *app) localStart(cmd *cobra.Command, f *localStartFlags, benchmark, size
 		return err
 	}
 	ctx := cmd.Context()
-	if err := a.ensureBackground(ctx, f); err != nil {
+	common := &commonFlags{simpleFlags: f.simpleFlags, deployment: "local", architecture: f.architecture}
+	options, err := f.connectOptions("local", f.storage...)
+	if err != nil {
 		return err
 	}
-	common := &commonFlags{simpleFlags: f.simpleFlags, deployment: "local", architecture: f.architecture}
-	return a.with(ctx, f.connectOptions(), func(s *session, show *display.Display) error {
+	if err := a.ensureBackground(ctx, options); err != nil {
+		return err
+	}
+	// The suite in the background has been told all that; the command joins it.
+	options.settings = nil
+	return a.with(ctx, options, func(s *session, show *display.Display) error {
 		set, err := common.settings(cmd, show)
 		if err != nil {
 			return err
@@ -122,6 +129,9 @@ func (a *app) describeLocal(ctx context.Context, s *session, run *experimentsv1.
 	deployment := &sebsformat.LocalDeployment{Extra: map[string]any{
 		"deployment": run.GetDeployment(), "state_dir": a.flags.stateDir,
 	}}
+	if info, err := statedir.Read(a.flags.stateDir); err == nil {
+		deployment.Extra["suite_pid"] = info.PID
+	}
 	var names []string
 	for _, f := range run.GetFunctions() {
 		function, err := describeFunction(ctx, local, f)

@@ -56,7 +56,11 @@ func (a *app) benchmarkRegression(cmd *cobra.Command, f *regressionFlags, size s
 		return err
 	}
 	ctx := cmd.Context()
-	return a.with(ctx, f.connectOptions(), func(s *session, show *display.Display) error {
+	options, err := f.connectOptions(f.storage...)
+	if err != nil {
+		return err
+	}
+	return a.with(ctx, options, func(s *session, show *display.Display) error {
 		set, err := f.settings(cmd, show)
 		if err != nil {
 			return err

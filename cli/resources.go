@@ -44,7 +44,11 @@ func (a *app) resourcesCall(f *commonFlags, work func(c *call, set *settings) er
 		if err != nil {
 			return err
 		}
-		return a.with(cmd.Context(), f.connectOptions(), func(s *session, show *display.Display) error {
+		options, err := f.connectOptions()
+		if err != nil {
+			return err
+		}
+		return a.with(cmd.Context(), options, func(s *session, show *display.Display) error {
 			set, err := f.settings(cmd, show)
 			if err != nil {
 				return err

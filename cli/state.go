@@ -38,6 +38,8 @@ type SuiteOptions struct {
 	ConfigFile string
 	// BenchmarksDirs and BenchmarksDataDirs are searched before the shipped catalogue.
 	BenchmarksDirs, BenchmarksDataDirs []string
+	// Settings are settings of the services' configuration, in the form path=value.
+	Settings []string
 	// Sandbox is `auto`, `docker` or `process`.
 	Sandbox string
 	// NoEgress keeps functions from reaching beyond this machine.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -30,7 +31,7 @@ directory join it.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.up(cmd.Context(), SuiteOptions{
 				Listen: listen, ConfigFile: a.flags.configFile, BenchmarksDirs: benchmarksDirs, BenchmarksDataDirs: dataDirs,
-				Sandbox: a.flags.sandbox, NoEgress: noEgress, Verbose: verbose,
+				Sandbox: a.flags.sandbox, NoEgress: noEgress, Verbose: verbose, Settings: lines(a.Getenv(backgroundSettings)),
 			}, background)
 		},
 	}
@@ -42,6 +43,13 @@ directory join it.`,
 	flags.StringArrayVar(&benchmarksDirs, "benchmarks-dir", splitList(a.Getenv("SEBS_BENCHMARKS_DIR")), "directory with benchmark folders; may be repeated")
 	flags.StringArrayVar(&dataDirs, "benchmarks-data-dir", splitList(a.Getenv("SEBS_BENCHMARKS_DATA_DIR")), "directory with benchmark input data; may be repeated")
 	return cmd
+}
+
+func lines(s string) []string {
+	if s == "" {
+		return nil
+	}
+	return strings.Split(s, "\n")
 }
 
 func (a *app) up(ctx context.Context, options SuiteOptions, background bool) (err error) {

@@ -27,6 +27,6 @@ func start(ctx context.Context, o cli.SuiteOptions) (cli.Suite, error) {
 	return suite.Start(ctx, suite.Options{
 		StateDir: o.StateDir, Listen: o.Listen, ConfigFile: o.ConfigFile, BenchmarksDirs: o.BenchmarksDirs,
 		BenchmarksDataDirs: o.BenchmarksDataDirs, Sandbox: o.Sandbox, NoEgress: o.NoEgress, LogWriter: o.LogWriter,
-		Verbose: o.Verbose, Environ: os.Environ(),
+		Verbose: o.Verbose, Settings: o.Settings, Environ: os.Environ(),
 	})
 }

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -44,6 +45,8 @@ type Options struct {
 	ConfigFile string
 	// BenchmarksDirs and BenchmarksDataDirs are searched before the shipped catalogue.
 	BenchmarksDirs, BenchmarksDataDirs []string
+	// Settings are further settings of the configuration, in the form path=value.
+	Settings []string
 	// Sandbox is auto, docker or process.
 	Sandbox string
 	// NoEgress keeps functions from reaching beyond this machine.
@@ -115,7 +118,7 @@ func Start(ctx context.Context, options Options) (_ *Suite, err error) {
 
 // settings turns options into settings of the configuration.
 func (o *Options) settings() []string {
-	var sets []string
+	sets := slices.Clone(o.Settings)
 	if o.Sandbox != "" {
 		sets = append(sets, "local.sandbox="+o.Sandbox)
 	}
@@ -136,7 +139,8 @@ func (o *Options) settings() []string {
 
 // commandVariables are read by the command line, not by the services.
 var commandVariables = []string{
-	"SEBS_STATE_DIR", "SEBS_SERVER", "SEBS_TOKEN", "SEBS_CA_FILE", "SEBS_SUITE_CONFIG", "SEBS_BENCHMARKS_DIR", "SEBS_BENCHMARKS_DATA_DIR",
+	"SEBS_STATE_DIR", "SEBS_SERVER", "SEBS_TOKEN", "SEBS_CA_FILE", "SEBS_SUITE_CONFIG", "SEBS_BENCHMARKS_DIR",
+	"SEBS_BENCHMARKS_DATA_DIR", "SEBS_BACKGROUND_SETTINGS",
 }
 
 // serviceEnvironment leaves out the variables that are not the services'.
@@ -144,11 +148,7 @@ func serviceEnvironment(environ []string) []string {
 	var kept []string
 	for _, entry := range environ {
 		name, _, _ := strings.Cut(entry, "=")
-		skip := false
-		for _, v := range commandVariables {
-			skip = skip || name == v
-		}
-		if !skip {
+		if !slices.Contains(commandVariables, name) {
 			kept = append(kept, entry)
 		}
 	}
