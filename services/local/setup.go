@@ -57,6 +57,9 @@ func Setup(ctx context.Context, p *app.Process) error {
 	// Closed in reverse order: first no more requests, then the functions, then the kinds of sandbox.
 	p.OnClose("functions of the local platform", h.Close)
 	p.OnClose("HTTP front of the local platform", f.Shutdown)
+	if err := hearObjects(p, h); err != nil {
+		return err
+	}
 	f.Serve(h)
 	p.RegisterGRPC(NewServer(h, f, notes).Register)
 	tell(ctx, p.Log, h, notes)
