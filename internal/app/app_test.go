@@ -24,6 +24,7 @@ import (
 	typev1 "github.com/sebs-suite/sebs/gen/go/sebs/type/v1"
 	"github.com/sebs-suite/sebs/internal/app"
 	"github.com/sebs-suite/sebs/internal/app/apptest"
+	"github.com/sebs-suite/sebs/internal/app/apptest/testca"
 	"github.com/sebs-suite/sebs/internal/authn"
 	"github.com/sebs-suite/sebs/internal/errs"
 	"github.com/sebs-suite/sebs/internal/observe"
@@ -218,6 +219,32 @@ func TestAuthenticationIsAskedForWhereRequired(t *testing.T) {
 	}
 	if _, err := client.WhoAmI(ctx, &authv1.WhoAmIRequest{}); errs.Code(errs.FromStatus(err)) != codes.Unauthenticated {
 		t.Errorf("with a revoked token: %v", err)
+	}
+}
+
+func TestProcessesTrustEachOtherByCertificate(t *testing.T) {
+	t.Parallel()
+	dir, ca := t.TempDir(), testca.New(t)
+	caFile := ca.File(t, dir)
+	secure := func(name string) func(*app.Config) {
+		cert, key := ca.Issue(t, dir, name)
+		return func(c *app.Config) {
+			c.Auth.Required = true
+			c.TLS = app.TLSConfig{CertFile: cert, KeyFile: key, ClientCAFile: caFile, CAFile: caFile}
+		}
+	}
+	backends := apptest.NewBackends(t)
+	apptest.StartWith(t, apptest.Options{Name: "server", Backends: backends, Adjust: secure("server")}, setup("server"))
+	caller := apptest.StartWith(t, apptest.Options{Name: "caller", Backends: backends, Adjust: secure("caller")})
+	got, err := authv1.NewTokenServiceClient(caller.Conn("auth")).WhoAmI(t.Context(), &authv1.WhoAmIRequest{})
+	if err != nil || got.GetIdentity() != "server certificate:caller" || got.GetRole() != typev1.Role_ROLE_ADMIN {
+		t.Errorf("with a certificate: %v, %v", got, err)
+	}
+	plain := apptest.StartWith(t, apptest.Options{Name: "plain", Backends: backends})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if got, err := authv1.NewTokenServiceClient(plain.Conn("auth")).WhoAmI(ctx, &authv1.WhoAmIRequest{}); err == nil {
+		t.Errorf("without TLS: %v", got)
 	}
 }
 

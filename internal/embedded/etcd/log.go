@@ -16,6 +16,18 @@ func bridge(log *slog.Logger) *zap.Logger {
 	return zap.New(&core{log: log.With("component", "etcd")})
 }
 
+// expected are warnings about what is so by choice, or passes on its own when a member starts for the first time.
+func expected(message string) bool {
+	switch message {
+	case "Running http and grpc server on single port. This is not recommended for production.",
+		"simple token is not cryptographically signed",
+		"Failed to detect schema version",
+		"failed to update storage version":
+		return true
+	}
+	return false
+}
+
 // core writes entries of zap to slog.
 type core struct {
 	log    *slog.Logger
@@ -35,7 +47,7 @@ func (c *core) With(fields []zapcore.Field) zapcore.Core {
 
 // Check adds the core to an entry that it wants.
 func (c *core) Check(entry zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore.CheckedEntry {
-	if c.Enabled(entry.Level) {
+	if c.Enabled(entry.Level) && !expected(entry.Message) {
 		return checked.AddCore(entry, c)
 	}
 	return checked
