@@ -607,3 +607,6 @@ func (h *Host) Close(ctx context.Context) error {
 func (h *Host) Prefers(kind string) bool {
 	return h.options.DefaultKind == "auto" || h.options.DefaultKind == kind
 }
+
+// StateDir is the directory that holds the host's state.
+func (h *Host) StateDir() string { return h.options.StateDir }
