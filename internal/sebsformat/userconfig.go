@@ -149,51 +149,83 @@ func configTreeOf(raw []byte) (map[string]any, error) {
 		}
 		return fields, nil
 	}
-	var tree any
-	if err := yaml.Unmarshal(trimmed, &tree); err != nil {
+	var document yaml.Node
+	if err := yaml.Unmarshal(trimmed, &document); err != nil {
 		return nil, malformed("", "the configuration is neither JSON nor YAML: %v", err)
 	}
-	fields, ok := plainTree(tree).(map[string]any)
+	if len(document.Content) != 1 {
+		return nil, malformed("", "the configuration is empty")
+	}
+	tree, err := plainTree(document.Content[0])
+	if err != nil {
+		return nil, err
+	}
+	fields, ok := tree.(map[string]any)
 	if !ok {
 		return nil, malformed("", "the configuration must be an object with the keys experiments and deployment")
 	}
 	return fields, nil
 }
 
-// plainTree turns what the YAML decoder gives into what the JSON decoder gives.
-func plainTree(v any) any {
-	switch v := v.(type) {
-	case map[string]any:
-		for key, value := range v {
-			v[key] = plainTree(value)
+// plainTree turns YAML into what the JSON decoder gives. Numbers keep their text: the version 3.10 is not 3.1.
+func plainTree(n *yaml.Node) (any, error) {
+	switch n.Kind {
+	case yaml.MappingNode:
+		out := make(map[string]any, len(n.Content)/2)
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			key := n.Content[i]
+			if key.Kind != yaml.ScalarNode {
+				return nil, malformed("", "line %d: a key must be a word", key.Line)
+			}
+			if _, twice := out[key.Value]; twice {
+				return nil, malformed("", "line %d: the key %q stands here for the second time", key.Line, key.Value)
+			}
+			value, err := plainTree(n.Content[i+1])
+			if err != nil {
+				return nil, err
+			}
+			out[key.Value] = value
 		}
-		return v
-	case map[any]any:
-		out := make(map[string]any, len(v))
-		for key, value := range v {
-			out[fmt.Sprint(key)] = plainTree(value)
+		return out, nil
+	case yaml.SequenceNode:
+		out := make([]any, 0, len(n.Content))
+		for _, e := range n.Content {
+			value, err := plainTree(e)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, value)
 		}
-		return out
-	case []any:
-		for i, value := range v {
-			v[i] = plainTree(value)
-		}
-		return v
-	case int:
-		return json.Number(strconv.Itoa(v))
-	case int64:
-		return json.Number(strconv.FormatInt(v, 10))
-	case uint64:
-		return json.Number(strconv.FormatUint(v, 10))
-	case float64:
-		if math.IsNaN(v) || math.IsInf(v, 0) {
-			return nil
-		}
-		return json.Number(strconv.FormatFloat(v, 'g', -1, 64))
-	case string, bool, nil:
-		return v
+		return out, nil
+	case yaml.ScalarNode:
+		return plainScalar(n)
 	default:
-		return fmt.Sprint(v)
+		return nil, malformed("", "line %d: anchors and aliases are not understood here; write the value out", n.Line)
+	}
+}
+
+func plainScalar(n *yaml.Node) (any, error) {
+	switch n.ShortTag() {
+	case "!!null":
+		return nil, nil
+	case "!!bool":
+		var b bool
+		if err := n.Decode(&b); err != nil {
+			return nil, malformed("", "line %d: %v", n.Line, err)
+		}
+		return b, nil
+	case "!!int", "!!float":
+		if json.Valid([]byte(n.Value)) {
+			return json.Number(n.Value), nil
+		}
+		// Forms that JSON does not have, such as 0x10 and 1_000.
+		var f float64
+		if err := n.Decode(&f); err != nil || math.IsNaN(f) || math.IsInf(f, 0) {
+			return nil, malformed("", "line %d: %q is not a number that can be used here", n.Line, n.Value)
+		}
+		return json.Number(strconv.FormatFloat(f, 'g', -1, 64)), nil
+	default:
+		return n.Value, nil
 	}
 }
 
