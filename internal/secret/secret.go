@@ -15,32 +15,39 @@ const Redacted = "[REDACTED]"
 
 // String is a text that does not print. The zero value is an empty secret.
 type String struct {
-	text string
+	// A pointer, since fmt reads the fields of unexported fields without asking for methods: it then prints an address.
+	text *string
 }
 
 // New keeps the text as a secret.
 func New(text string) String {
-	return String{text: text}
+	if text == "" {
+		return String{}
+	}
+	return String{text: &text}
 }
 
 // Reveal returns the text itself. Hand it only to the API that needs it.
 func (s String) Reveal() string {
-	return s.text
+	if s.text == nil {
+		return ""
+	}
+	return *s.text
 }
 
 // Empty reports whether there is no text.
 func (s String) Empty() bool {
-	return s.text == ""
+	return s.text == nil
 }
 
 // Equal compares in constant time.
 func (s String) Equal(other String) bool {
-	return subtle.ConstantTimeCompare([]byte(s.text), []byte(other.text)) == 1
+	return subtle.ConstantTimeCompare([]byte(s.Reveal()), []byte(other.Reveal())) == 1
 }
 
 // String returns [REDACTED], or nothing for an empty secret.
 func (s String) String() string {
-	if s.text == "" {
+	if s.Empty() {
 		return ""
 	}
 	return Redacted
@@ -62,7 +69,7 @@ func (s String) MarshalText() ([]byte, error) {
 
 // UnmarshalText reads the secret from a configuration file.
 func (s *String) UnmarshalText(text []byte) error {
-	s.text = string(text)
+	*s = New(string(text))
 	return nil
 }
 

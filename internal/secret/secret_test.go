@@ -34,6 +34,12 @@ func TestNothingPrintsTheText(t *testing.T) {
 	}
 	var log bytes.Buffer
 	slog.New(slog.NewJSONHandler(&log, nil)).Info("m", "s", s, "h", h)
+	hidden := struct{ inner secret.String }{s}
+	for _, verb := range []string{"%v", "%+v", "%#v"} {
+		if got := fmt.Sprintf(verb, hidden) + fmt.Sprintf(verb, map[string]any{"k": &hidden}); strings.Contains(got, text) {
+			t.Errorf("%s prints the secret of an unexported field: %s", verb, got)
+		}
+	}
 	printed := map[string]string{"json": string(asJSON), "yaml": string(asYAML), "slog": log.String()}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
 		printed[verb] = fmt.Sprintf(verb, s) + fmt.Sprintf(verb, h) + fmt.Sprintf(verb, &h)
