@@ -56,8 +56,9 @@ func classified(fault driver.Fault, operation string, err error) *errs.Error {
 		return errs.Unimplemented(reason, format, operation, err)
 	case codes.Unavailable:
 		return errs.Unavailable(reason, format, operation, err)
+	default:
+		return errs.Internal(fmt.Errorf("%s: %w", operation, err))
 	}
-	return errs.Internal(fmt.Errorf("%s: %w", operation, err))
 }
 
 // removed turns the answer to a deletion into whether there was something to delete.

@@ -171,6 +171,7 @@ func (p *Platform) awaitActive(ctx context.Context, fn driver.Function) (driver.
 		case driver.StateFailed:
 			return fn, errs.FailedPrecondition("FUNCTION_FAILED", "function %s on platform %s did not become ready: %s",
 				fn.Name, p.name, fn.StateReason).With("function", fn.Name)
+		case driver.StatePending:
 		}
 		timer := time.NewTimer(pause)
 		select {

@@ -75,7 +75,7 @@ func TestThrottlingIsRetried(t *testing.T) {
 		var tries atomic.Int64
 		memory.Before = func(_ context.Context, call string) error {
 			if call == "GetFunction" && tries.Add(1) < 4 {
-				return &faastest.Fault{Fault: driver.Fault{Code: codes.ResourceExhausted, RetryAfter: 3 * time.Second}, Message: "slow down"}
+				return &faastest.FaultError{Fault: driver.Fault{Code: codes.ResourceExhausted, RetryAfter: 3 * time.Second}, Message: "slow down"}
 			}
 			return nil
 		}
@@ -100,7 +100,7 @@ func TestRetriesEnd(t *testing.T) {
 		var tries int
 		memory.Before = func(context.Context, string) error {
 			tries++
-			return &faastest.Fault{Fault: driver.Fault{Code: codes.Unavailable, Reason: "GONE"}, Message: "away"}
+			return &faastest.FaultError{Fault: driver.Fault{Code: codes.Unavailable, Reason: "GONE"}, Message: "away"}
 		}
 		_, err := over(t, memory).GetFunction(t.Context(), "f")
 		if !errs.Is(err, codes.Unavailable) || errs.Reason(err) != "GONE" || tries != 5 {
@@ -121,7 +121,7 @@ func TestErrorsAreClassifiedOnce(t *testing.T) {
 		err.Error() != `get function missing on platform local: no function "missing"` {
 		t.Errorf("%v", err)
 	}
-	var fault *faastest.Fault
+	var fault *faastest.FaultError
 	if !errors.As(err, &fault) {
 		t.Error("the driver's error is lost")
 	}

@@ -110,7 +110,7 @@ func joined(problems []error) error {
 	case 1:
 		return problems[0]
 	}
-	return fmt.Errorf("%w (and %d more: %v)", problems[0], len(problems)-1, errors.Join(problems[1:]...))
+	return fmt.Errorf("%w (and %d more: %w)", problems[0], len(problems)-1, errors.Join(problems[1:]...))
 }
 
 // DeleteDeployment deletes a deployment with everything of it, or lists that. It

@@ -17,7 +17,7 @@ import (
 
 // getPackage returns a package of the platform.
 func (d *Deployer) getPackage(ctx context.Context, field, name, platform string) (*builderv1.Package, error) {
-	if _, err := parsePackage(field, name); err != nil {
+	if err := checkPackage(field, name); err != nil {
 		return nil, err
 	}
 	pkg, err := d.builder.GetPackage(ctx, &builderv1.GetPackageRequest{Name: name})

@@ -121,8 +121,7 @@ func (d *Deployer) recoverDeployment(ctx context.Context, name deploymentName, n
 	}
 	for _, id := range found {
 		if id == name.ID {
-			record, _, err := d.recordFound(ctx, platform, name, "")
-			return record, err
+			return d.recordFound(ctx, platform, name, "")
 		}
 	}
 	return nil, notFound

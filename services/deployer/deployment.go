@@ -29,7 +29,7 @@ const localPrefix = "local"
 // that contains the prefix, else a new one. Without a prefix the deployment that was
 // recorded last is reused.
 func (d *Deployer) CreateDeployment(ctx context.Context, req *deployerv1.CreateDeploymentRequest) (*typev1.Deployment, error) {
-	name, err := parsePlatform("parent", req.GetParent(), false)
+	name, err := parsePlatform(req.GetParent(), false)
 	if err != nil {
 		return nil, err
 	}

@@ -344,6 +344,8 @@ func (d *Deployer) apply(ctx context.Context, e *ensuring, seen observed, want d
 		d.tellFunction(ctx, "function_created", record)
 	case codeUpdated, configUpdated:
 		d.tellFunction(ctx, "function_updated", record)
+	default:
+		// Nothing happened.
 	}
 	if outcome == created {
 		oldHash = ""

@@ -17,7 +17,7 @@ import (
 // FindDeployments looks on the platform itself: deployments by their buckets,
 // functions by their labels, tables by their names. What is not recorded yet is.
 func (d *Deployer) FindDeployments(ctx context.Context, req *deployerv1.FindDeploymentsRequest) (*deployerv1.FindDeploymentsResponse, error) {
-	name, err := parsePlatform("parent", req.GetParent(), false)
+	name, err := parsePlatform(req.GetParent(), false)
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +45,7 @@ func (d *Deployer) FindDeployments(ctx context.Context, req *deployerv1.FindDepl
 		record, err := d.getDeployment(ctx, target)
 		if errs.Is(err, codes.NotFound) {
 			answer.Recorded = append(answer.Recorded, id)
-			record, _, err = d.recordFound(ctx, platform, target, req.GetCredential())
+			record, err = d.recordFound(ctx, platform, target, req.GetCredential())
 		}
 		if err != nil {
 			return nil, err
@@ -61,11 +61,11 @@ func (d *Deployer) FindDeployments(ctx context.Context, req *deployerv1.FindDepl
 }
 
 // recordFound writes the record of a deployment that was found on the platform,
-// with its buckets and tables. It answers false where another call was faster.
-func (d *Deployer) recordFound(ctx context.Context, platform *opened, name deploymentName, credential string) (*typev1.Deployment, bool, error) {
+// with its buckets and tables. Where another call was faster, it returns that record.
+func (d *Deployer) recordFound(ctx context.Context, platform *opened, name deploymentName, credential string) (*typev1.Deployment, error) {
 	identity, err := platform.whose(ctx)
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	record := &typev1.Deployment{
 		Name: name.String(), Platform: name.Platform, ResourcesId: name.ID,
@@ -73,7 +73,7 @@ func (d *Deployer) recordFound(ctx context.Context, platform *opened, name deplo
 	}
 	buckets, err := d.listBuckets(ctx, name)
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	for _, role := range roles() {
 		if standard := standardBucket(role, name.ID); slices.Contains(buckets, standard) {
@@ -81,17 +81,16 @@ func (d *Deployer) recordFound(ctx context.Context, platform *opened, name deplo
 		}
 	}
 	if record.Tables, err = d.listTables(ctx, name); err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	_, err = d.records.Create(ctx, name.key(), record)
 	if errs.Is(err, codes.AlreadyExists) {
-		record, err = d.getDeployment(ctx, name)
-		return record, false, err
+		return d.getDeployment(ctx, name)
 	}
 	if err != nil {
-		return nil, false, fmt.Errorf("record deployment %s: %w", name.ID, err)
+		return nil, fmt.Errorf("record deployment %s: %w", name.ID, err)
 	}
-	return record, true, nil
+	return record, nil
 }
 
 // listBuckets returns the real names of the buckets in the deployment's store that

@@ -19,7 +19,7 @@ import (
 // ImportCache takes over deployment, buckets and functions of a SeBS cache. What is
 // recorded already stays as it is, so a second import changes nothing.
 func (d *Deployer) ImportCache(ctx context.Context, req *deployerv1.ImportCacheRequest) (*deployerv1.ImportCacheResponse, error) {
-	name, err := parsePlatform("parent", req.GetParent(), false)
+	name, err := parsePlatform(req.GetParent(), false)
 	if err != nil {
 		return nil, err
 	}

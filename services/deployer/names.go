@@ -65,8 +65,8 @@ func parse(field, name, pattern string, wildcards bool) ([]string, error) {
 	return ids, nil
 }
 
-func parsePlatform(field, name string, wildcards bool) (string, error) {
-	ids, err := parse(field, name, "platforms/*", wildcards)
+func parsePlatform(name string, wildcards bool) (string, error) {
+	ids, err := parse("parent", name, "platforms/*", wildcards)
 	if err != nil {
 		return "", err
 	}
@@ -98,12 +98,9 @@ func parseTrigger(field, name string) (functionName, driver.TriggerType, error) 
 	return deploymentName{Platform: ids[0], ID: ids[1]}.function(ids[2]), kind, err
 }
 
-func parsePackage(field, name string) (digest string, err error) {
-	ids, err := parse(field, name, "packages/*", false)
-	if err != nil {
-		return "", err
-	}
-	return ids[0], nil
+func checkPackage(field, name string) error {
+	_, err := parse(field, name, "packages/*", false)
+	return err
 }
 
 // triggerTypes lists the types in the order in which they are listed.

@@ -98,10 +98,10 @@ func (s *Server) start(ctx context.Context, kind, requestID string, req proto.Me
 // EnsureFunction implements DeployerService.
 func (s *Server) EnsureFunction(ctx context.Context, req *deployerv1.EnsureFunctionRequest) (*longrunningpb.Operation, error) {
 	// What is wrong with the request itself is told at once.
-	if _, err := s.check(req.GetParent()); err != nil {
+	if err := s.check(req.GetParent()); err != nil {
 		return nil, err
 	}
-	if _, err := parsePackage("package", req.GetPackage()); err != nil {
+	if err := checkPackage("package", req.GetPackage()); err != nil {
 		return nil, err
 	}
 	return s.start(ctx, kindEnsure, req.GetRequestId(), req, func(ctx context.Context, p Progress) (proto.Message, error) {
@@ -115,7 +115,7 @@ func (s *Server) UpdateFunction(ctx context.Context, req *deployerv1.UpdateFunct
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.check(name.Deployment.String()); err != nil {
+	if err := s.check(name.Deployment.String()); err != nil {
 		return nil, err
 	}
 	return s.start(ctx, kindUpdate, req.GetRequestId(), req, func(ctx context.Context, p Progress) (proto.Message, error) {
@@ -125,7 +125,7 @@ func (s *Server) UpdateFunction(ctx context.Context, req *deployerv1.UpdateFunct
 
 // DeleteDeployment implements DeployerService.
 func (s *Server) DeleteDeployment(ctx context.Context, req *deployerv1.DeleteDeploymentRequest) (*longrunningpb.Operation, error) {
-	if _, err := s.check(req.GetName()); err != nil {
+	if err := s.check(req.GetName()); err != nil {
 		return nil, err
 	}
 	return s.start(ctx, kindDelete, req.GetRequestId(), req, func(ctx context.Context, p Progress) (proto.Message, error) {
@@ -134,12 +134,12 @@ func (s *Server) DeleteDeployment(ctx context.Context, req *deployerv1.DeleteDep
 }
 
 // check parses a deployment's name and refuses a platform that is not there.
-func (s *Server) check(name string) (deploymentName, error) {
+func (s *Server) check(name string) error {
 	parsed, err := parseDeployment("parent", name, false)
 	if err != nil {
-		return parsed, err
+		return err
 	}
-	return parsed, s.deployer.platforms.table.Check(parsed.Platform)
+	return s.deployer.platforms.table.Check(parsed.Platform)
 }
 
 // DeleteFunction implements DeployerService.
@@ -154,7 +154,7 @@ func (s *Server) DeleteTrigger(ctx context.Context, req *deployerv1.DeleteTrigge
 
 // ListDeployments implements DeployerService.
 func (s *Server) ListDeployments(ctx context.Context, req *deployerv1.ListDeploymentsRequest) (*deployerv1.ListDeploymentsResponse, error) {
-	platform, err := parsePlatform("parent", req.GetParent(), true)
+	platform, err := parsePlatform(req.GetParent(), true)
 	if err != nil {
 		return nil, err
 	}
@@ -177,7 +177,7 @@ func (s *Server) ListDeployments(ctx context.Context, req *deployerv1.ListDeploy
 
 // CheckCredentials implements DeployerService.
 func (s *Server) CheckCredentials(ctx context.Context, req *deployerv1.CheckCredentialsRequest) (*deployerv1.CheckCredentialsResponse, error) {
-	name, err := parsePlatform("parent", req.GetParent(), false)
+	name, err := parsePlatform(req.GetParent(), false)
 	if err != nil {
 		return nil, err
 	}

@@ -19,14 +19,14 @@ import (
 	"github.com/sebs-suite/sebs/platform/faas/driver"
 )
 
-// Fault is the error of the memory driver.
-type Fault struct {
+// FaultError is the error of the memory driver.
+type FaultError struct {
 	driver.Fault
 	Message string
 }
 
 // Error returns the message.
-func (f *Fault) Error() string { return f.Message }
+func (f *FaultError) Error() string { return f.Message }
 
 // Memory is a driver whose functions answer their input. It counts what it did, and
 // can be told to fail.
@@ -74,7 +74,7 @@ func (m *Memory) Forget(name string) {
 var namePattern = regexp.MustCompile(`^[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?$`)
 
 func fault(code codes.Code, format string, args ...any) error {
-	return &Fault{Fault: driver.Fault{Code: code}, Message: fmt.Sprintf(format, args...)}
+	return &FaultError{Fault: driver.Fault{Code: code}, Message: fmt.Sprintf(format, args...)}
 }
 
 // begin locks and runs what comes before every call.
@@ -421,7 +421,7 @@ func (m *Memory) DeleteResource(ctx context.Context, resource driver.Resource) e
 
 // Classify implements driver.Driver.
 func (m *Memory) Classify(err error) driver.Fault {
-	var f *Fault
+	var f *FaultError
 	switch {
 	case errors.As(err, &f):
 		return f.Fault
