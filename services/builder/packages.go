@@ -43,6 +43,7 @@ func (s *Server) createPackage(ctx context.Context, request *builderv1.CreatePac
 		return nil, err
 	}
 	if day, over := s.runtimes.EndOfLife(choice.Language, choice.Version, begun); over {
+		tell("source", fmt.Sprintf("%s %s is past its end of life (%s)", choice.Language, choice.Version, day))
 		s.log.WarnContext(ctx, "the runtime is past its end of life", "language", choice.Language, "version", choice.Version, "end_of_life", day)
 	}
 	unlock, err := s.records.Lock(ctx, packageRecord(plan.Digest))

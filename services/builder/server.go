@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"path/filepath"
 	"time"
 
 	"cloud.google.com/go/longrunning/autogen/longrunningpb"
@@ -38,6 +39,8 @@ const (
 type Limits struct {
 	// Operation is the longest that building a package or preparing an input may take.
 	Operation time.Duration
+	// CacheBytes is the most that is kept on disk of dependency layers, and as much again of uploaded sources.
+	CacheBytes int64
 }
 
 // Dependencies are what a Server works with.
@@ -64,6 +67,8 @@ type Dependencies struct {
 	HostArchitecture string
 	// Limits bound the work.
 	Limits Limits
+	// Sweep removes what killed processes left; it may be nil.
+	Sweep func() error
 	// Log is the process's log.
 	Log *slog.Logger
 }
@@ -86,6 +91,7 @@ type Server struct {
 	dir        string
 	host       string
 	limits     Limits
+	sweep      func() error
 	log        *slog.Logger
 }
 
@@ -93,9 +99,9 @@ type Server struct {
 func NewServer(d Dependencies) *Server {
 	return &Server{
 		records: d.Records, operations: d.Operations, facts: d.Facts, storage: d.Storage, store: d.Store,
-		sources:  &sources{catalogue: d.Catalogue, store: d.Store, dir: d.Dir + "/sources"},
+		sources:  &sources{catalogue: d.Catalogue, store: d.Store, dir: filepath.Join(d.Dir, "sources")},
 		runtimes: d.Runtimes, layouts: d.Layouts, packages: d.Packages, runner: d.Runner, web: d.Web,
-		dir: d.Dir, host: d.HostArchitecture, limits: d.Limits, log: d.Log,
+		dir: d.Dir, host: d.HostArchitecture, limits: d.Limits, sweep: d.Sweep, log: d.Log,
 	}
 }
 

@@ -51,6 +51,9 @@ type Config struct {
 	// builder serves them itself. UploaderPublic makes it fetch SeBS's files from the web.
 	UploaderURL    string `yaml:"uploader_url"`
 	UploaderPublic bool   `yaml:"uploader_public"`
+	// CacheMaxBytes bounds what is kept on this machine's disk of dependency layers, and as much again of uploaded
+	// sources; both can be fetched from the object store again.
+	CacheMaxBytes int64 `yaml:"cache_max_bytes"`
 	// OperationTimeout bounds building a package, or preparing an input, as a whole.
 	OperationTimeout time.Duration `yaml:"operation_timeout"`
 }
@@ -59,6 +62,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		InputTimeout: 10 * time.Minute, InstallTimeout: 15 * time.Minute, ScriptTimeout: 10 * time.Minute, OperationTimeout: 45 * time.Minute,
+		CacheMaxBytes: 4 << 30,
 	}
 }
 
@@ -71,6 +75,9 @@ func (c Config) Validate() error {
 		if limit <= 0 {
 			problems = append(problems, fmt.Errorf("%s must be above zero, such as 10m", key))
 		}
+	}
+	if c.CacheMaxBytes <= 0 {
+		problems = append(problems, errors.New("cache_max_bytes must be above zero, such as 4294967296"))
 	}
 	return errors.Join(problems...)
 }
@@ -95,6 +102,7 @@ func Setup(_ context.Context, p *app.Process) error {
 	if err != nil {
 		return err
 	}
+	p.Go("builder housekeeping", server.keepHouse)
 	p.Operations.OnResume("builder/"+kindPackage, server.resume)
 	p.Operations.OnResume("builder/"+kindInput, server.resume)
 	p.RegisterGRPC(func(r grpc.ServiceRegistrar) { builderv1.RegisterBuilderServiceServer(r, server) })
@@ -137,7 +145,8 @@ func build(p *app.Process, config Config, storage storagev1.StorageServiceClient
 		}),
 		Runner: inputs.NewRunner(confiner, finder, sites, config.InputTimeout, p.Log),
 		Web:    web,
-		Dir:    dir, HostArchitecture: pytools.HostArchitecture(), Limits: Limits{Operation: config.OperationTimeout}, Log: p.Log,
+		Dir:    dir, HostArchitecture: pytools.HostArchitecture(), Log: p.Log, Sweep: confiner.Sweep,
+		Limits: Limits{Operation: config.OperationTimeout, CacheBytes: config.CacheMaxBytes},
 	}), nil
 }
 

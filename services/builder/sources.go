@@ -95,6 +95,9 @@ func (s *sources) open(ctx context.Context, field, name string, limits archive.L
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", name, err)
 	}
+	if err := used(local); err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", name, err), file.Close())
+	}
 	*opened = append(*opened, file)
 	info, err := file.Stat()
 	if err != nil {

@@ -14,6 +14,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -53,7 +55,7 @@ func (c *Confiner) Unprivileged() bool { return c.user != nil }
 // WorkDir makes a new directory that confined programs may write to, and only they and the service may enter. Call
 // remove when it is no longer needed; it also removes what programs left with odd permissions.
 func (c *Confiner) WorkDir(purpose string) (dir string, remove func() error, err error) {
-	dir, err = os.MkdirTemp(c.base, "sebs-"+purpose+"-*")
+	dir, err = os.MkdirTemp(c.base, fmt.Sprintf("%s%s-%d-*", workDirPrefix, purpose, os.Getpid()))
 	if err != nil {
 		return "", nil, fmt.Errorf("make working directory: %w", err)
 	}
@@ -67,6 +69,36 @@ func (c *Confiner) WorkDir(purpose string) (dir string, remove func() error, err
 		}
 	}
 	return dir, func() error { return removeAll(dir) }, nil
+}
+
+// Names of working directories begin with workDirPrefix, purpose and the id of the process.
+const workDirPrefix = "sebs-work-"
+
+// staleAfter is how old a working directory must be before somebody else than its maker removes it.
+const staleAfter = time.Hour
+
+// Sweep removes working directories that processes left which were killed.
+func (c *Confiner) Sweep() error {
+	entries, err := os.ReadDir(c.base)
+	if err != nil {
+		return fmt.Errorf("look for old working directories: %w", err)
+	}
+	var problems []error
+	for _, entry := range entries {
+		parts := strings.Split(strings.TrimPrefix(entry.Name(), workDirPrefix), "-")
+		if !entry.IsDir() || !strings.HasPrefix(entry.Name(), workDirPrefix) || len(parts) != 3 {
+			continue
+		}
+		info, err := entry.Info()
+		pid, pidErr := strconv.Atoi(parts[1])
+		if err != nil || pidErr != nil || pid <= 0 || alive(pid) || time.Since(info.ModTime()) < staleAfter {
+			continue
+		}
+		if err := removeAll(filepath.Join(c.base, entry.Name())); err != nil {
+			problems = append(problems, fmt.Errorf("remove old working directory: %w", err))
+		}
+	}
+	return errors.Join(problems...)
 }
 
 // removeAll removes a tree even if directories in it are not writable.
@@ -174,6 +206,9 @@ func (c *Confiner) Run(ctx context.Context, p Program) (tail string, err error) 
 	separate(cmd, user)
 	printed := &tailWriter{limit: tailBytes}
 	cmd.Stderr = printed
+	// The kernel ends the process with the thread that started it.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	talkErr, runErr := converse(runContext, cmd, p, printed)
 	endGroup(cmd)
 	tail = printed.String()

@@ -197,3 +197,28 @@ func TestRemoveCopesWithPermissions(t *testing.T) {
 		t.Errorf("the directory is still there: %v", err)
 	}
 }
+
+func TestSweep(t *testing.T) {
+	t.Parallel()
+	base := t.TempDir()
+	old := time.Now().Add(-2 * staleAfter)
+	// No system gives out process ids as high as this one.
+	for name, age := range map[string]time.Time{
+		"sebs-work-input-2000000000-1": old, "sebs-work-input-2000000000-2": time.Now(), fmt.Sprintf("sebs-work-input-%d-3", os.Getpid()): old, "sebs-other-2000000000-4": old,
+	} {
+		dir := filepath.Join(base, name)
+		if err := errors.Join(os.Mkdir(dir, 0o700), os.Chtimes(dir, age, age)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := New(base, nil).Sweep(); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(base)
+	if err != nil || len(entries) != 3 {
+		t.Fatalf("left %v, %v; want three directories", entries, err)
+	}
+	if _, err := os.Stat(filepath.Join(base, "sebs-work-input-2000000000-1")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the stale directory is still there: %v", err)
+	}
+}

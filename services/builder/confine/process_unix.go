@@ -3,6 +3,7 @@
 package confine
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"os/user"
@@ -10,9 +11,10 @@ import (
 	"syscall"
 )
 
-// separate gives the command a process group and a user of its own.
+// separate gives the command a process group and a user of its own, and lets it end with this process.
 func separate(cmd *exec.Cmd, as *User) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	endWithParent(cmd.SysProcAttr)
 	if as != nil {
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: as.UID, Gid: as.GID}
 	}
@@ -27,6 +29,9 @@ func endGroup(cmd *exec.Cmd) {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 	}
 }
+
+// alive says whether there is a process of that id.
+func alive(pid int) bool { return !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) }
 
 // UnprivilegedUser returns the account for confined programs: nil unless the service runs as root, else the account
 // with the given name, else the one called nobody, else the number that nobody has by convention.

@@ -151,7 +151,9 @@ def generate(host, module, command):
 
 
 def validate(host, module, command):
-    verdict = required(module, "validate_output")(
+    if not callable(getattr(module, "validate_output", None)):
+        return {"verdict": "input.py defines no function validate_output, so that nothing tells whether the output is right"}
+    verdict = module.validate_output(
         command["data_dir"],
         command["payload"],
         command["output"],

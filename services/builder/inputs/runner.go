@@ -15,6 +15,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"time"
@@ -271,6 +272,12 @@ func (r *Runner) furnish(ctx context.Context, dir string, b benchmark.Benchmark,
 	return nil
 }
 
+// groups are the folders that SeBS sorts benchmarks into, by the first digit of their number. Validators name them in
+// paths; an uploaded folder does not tell its own.
+var groups = map[string]string{
+	"0": "000.microbenchmarks", "1": "100.webapps", "2": "200.multimedia", "3": "300.utilities", "4": "400.inference", "5": "500.scientific",
+}
+
 // provideData puts the benchmark's data where validators of SeBS look for it, below get_project_root().
 func (r *Runner) provideData(ctx context.Context, dir string, b benchmark.Benchmark, cmd *command) error {
 	if b.Data == nil {
@@ -278,7 +285,7 @@ func (r *Runner) provideData(ctx context.Context, dir string, b benchmark.Benchm
 	}
 	place := b.DataPath
 	if place == "" || place == "." {
-		place = b.Name
+		place = path.Join(groups[b.Name[:1]], b.Name)
 	}
 	data := filepath.Join(dir, "root", "benchmarks-data", filepath.FromSlash(place))
 	if err := os.MkdirAll(filepath.Dir(data), 0o755); err != nil {

@@ -232,6 +232,14 @@ func TestFaultsOfInput(t *testing.T) {
 	}
 }
 
+func TestMissingValidator(t *testing.T) {
+	t.Parallel()
+	reason, err := newRunner(t, &noPackages{}).Validate(t.Context(), folder("x = 1\n"), Judgement{Payload: json.RawMessage(`{}`), Output: json.RawMessage(`1`)}, &recorder{})
+	if err != nil || !strings.Contains(reason, "no function validate_output") {
+		t.Errorf("Validate = %q, %v; want the reason that there is no validator", reason, err)
+	}
+}
+
 func TestTimeLimitOfInput(t *testing.T) {
 	t.Parallel()
 	runner := newRunner(t, &noPackages{})

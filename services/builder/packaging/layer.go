@@ -12,6 +12,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/sebs-suite/sebs/services/builder/archive"
 	"github.com/sebs-suite/sebs/services/builder/benchmark"
@@ -113,6 +114,11 @@ func (b *Builder) installerName(ctx context.Context, language string) (string, e
 func (b *Builder) keptLayer(ctx context.Context, digest string) (file *os.File, cached bool, err error) {
 	local := b.layerFile(digest)
 	if file, err := os.Open(local); err == nil {
+		// The time tells which layers were not used for long.
+		now := time.Now()
+		if err := os.Chtimes(local, now, now); err != nil {
+			return nil, false, errors.Join(fmt.Errorf("use dependency layer: %w", err), file.Close())
+		}
 		return file, true, nil
 	}
 	if err := os.MkdirAll(filepath.Dir(local), 0o755); err != nil {
