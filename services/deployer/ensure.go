@@ -109,6 +109,8 @@ func (d *Deployer) resolve(ctx context.Context, req *deployerv1.EnsureFunctionRe
 			return nil, err
 		}
 		e.triggers = append(e.triggers, trigger)
+		// What a function called by an object answers goes into an object, whether or not its own code uses the store.
+		e.stores.objects = e.stores.objects || trigger == driver.TriggerStorage
 	}
 	if err := e.platform.CheckConfig(ctx, driverConfig(e.config)); err != nil {
 		return nil, err
