@@ -343,7 +343,8 @@ func Classify(op string, err error) error {
 	case errors.Is(err, rpctypes.ErrNoSpace):
 		return errs.ResourceExhausted(0, ReasonFull,
 			"%s: the state store is full; free space with 'sebs cache prune' or raise its quota", op).Wrap(err)
-	case errors.Is(err, rpctypes.ErrRequestTooLarge):
+	case errors.Is(err, rpctypes.ErrRequestTooLarge), status.Code(err) == codes.ResourceExhausted && strings.Contains(err.Error(), "larger than max"):
+		// The second is the client's own limit.
 		return errs.InvalidArgument(ReasonTooLarge,
 			"%s: the record is too large for the state store; keep large values in the object store", op).Wrap(err)
 	}

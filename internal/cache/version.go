@@ -79,8 +79,8 @@ func (s *Store) writeVersion(ctx context.Context, version int) error {
 	return Classify("write state version", err)
 }
 
-// Maintain gives back what the database no longer needs: it compacts all revisions but the last ones and defragments every
-// member. It returns the size of the database of each member in bytes, by endpoint.
+// Maintain gives back what the database no longer needs: it compacts all revisions but the last ones, defragments every
+// member, and lets a database that was full take writes again. It returns the size of the database of each member in bytes, by endpoint.
 func (s *Store) Maintain(ctx context.Context) (map[string]int64, error) {
 	got, err := s.client.Get(ctx, s.Key(metaKey))
 	if err != nil {
@@ -99,6 +99,9 @@ func (s *Store) Maintain(ctx context.Context) (map[string]int64, error) {
 			return nil, Classify("ask "+endpoint, err)
 		}
 		sizes[endpoint] = status.DbSize
+	}
+	if _, err := s.client.AlarmDisarm(ctx, &clientv3.AlarmMember{}); err != nil {
+		return nil, Classify("clear the alarm", err)
 	}
 	return sizes, nil
 }
