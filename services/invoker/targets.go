@@ -113,6 +113,8 @@ func (t *targets) followOnce(ctx context.Context) error {
 	defer t.forget(false)
 	for {
 		select {
+		case <-ctx.Done():
+			return nil
 		case event, ok := <-functions:
 			if !ok {
 				return nil
