@@ -125,8 +125,8 @@ func (o *object) boolean(key string, fallback bool) bool {
 	return b
 }
 
-// looseBoolean also takes the words true and false as strings, as SeBS's samples write them.
-func (o *object) looseBoolean(key string, fallback bool) bool {
+// looseBoolean also takes the words true and false as strings, as SeBS's samples write them. It is false when absent.
+func (o *object) looseBoolean(key string) bool {
 	if s, ok := o.fields[key].(string); ok {
 		switch strings.ToLower(s) {
 		case "true", "1", "yes":
@@ -137,7 +137,7 @@ func (o *object) looseBoolean(key string, fallback bool) bool {
 			return false
 		}
 	}
-	return o.boolean(key, fallback)
+	return o.boolean(key, false)
 }
 
 func (o *object) optionalBoolean(key string) *bool {

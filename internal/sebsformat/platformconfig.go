@@ -286,9 +286,9 @@ func readGCPService(o *object, container bool) *GCPService {
 
 func readOpenWhisk(block *object) *OpenWhiskConfig {
 	c := &OpenWhiskConfig{
-		ShutdownStorage: block.looseBoolean("shutdownStorage", false), RemoveCluster: block.looseBoolean("removeCluster", false),
-		BypassSecurity: block.looseBoolean("wskBypassSecurity", false), WskExec: block.text("wskExec", "wsk"),
-		ExperimentalManifest: block.looseBoolean("experimentalManifest", false), DockerHubRepository: block.text("dockerhubRepository", ""),
+		ShutdownStorage: block.looseBoolean("shutdownStorage"), RemoveCluster: block.looseBoolean("removeCluster"),
+		BypassSecurity: block.looseBoolean("wskBypassSecurity"), WskExec: block.text("wskExec", "wsk"),
+		ExperimentalManifest: block.looseBoolean("experimentalManifest"), DockerHubRepository: block.text("dockerhubRepository", ""),
 		Storage: readStorage(block.object("storage")),
 	}
 	if registry := block.object("docker_registry"); registry != nil {

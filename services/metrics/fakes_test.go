@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"io"
 	"sync"
 	"testing"
@@ -98,7 +99,7 @@ func (f *fakeStorage) UploadObject(stream grpc.ClientStreamingServer[storagev1.U
 	var content bytes.Buffer
 	for {
 		part, err := stream.Recv()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

@@ -112,29 +112,29 @@ const (
 	quiet = 15 * time.Second
 )
 
-// await waits until a run has at least so many records, none came for a while, or ctx ends. It returns how many there are.
-func (s *service) await(ctx context.Context, run string, count int64) (int64, error) {
+// await waits until a run has at least so many records, none came for a while, or ctx ends, which is an error.
+func (s *service) await(ctx context.Context, run string, count int64) error {
 	last, since := int64(-1), time.Now()
 	for {
 		changed := s.writer.Changed()
 		manifest, err := s.reader.Manifest(ctx, run)
 		if err != nil {
-			return 0, err
+			return err
 		}
 		have := manifest.Count()
 		if have >= count {
-			return have, nil
+			return nil
 		}
 		if have != last {
 			last, since = have, time.Now()
 		}
 		if time.Since(since) > quiet {
-			return have, nil
+			return nil
 		}
 		s.ingester.Hurry()
 		select {
 		case <-ctx.Done():
-			return have, errs.DeadlineExceeded("RESULTS_NOT_COMPLETE",
+			return errs.DeadlineExceeded("RESULTS_NOT_COMPLETE",
 				"%s has %d of %d results; the rest did not arrive in time", run, have, count).With("run", run)
 		case <-changed:
 		case <-time.After(pollPause):
@@ -187,7 +187,7 @@ func (a about) price() price {
 
 func (s *service) statistics(ctx context.Context, run, phase string, waitFor int64) (*metricsv1.Statistics, error) {
 	if waitFor > 0 {
-		if _, err := s.await(ctx, run, waitFor); err != nil {
+		if err := s.await(ctx, run, waitFor); err != nil {
 			return nil, err
 		}
 	}
@@ -197,7 +197,7 @@ func (s *service) statistics(ctx context.Context, run, phase string, waitFor int
 
 // compact waits for a run's results and writes them as one object.
 func (s *service) compact(ctx context.Context, run string, expected int64) (*metricsv1.CompactRunResponse, error) {
-	if _, err := s.await(ctx, run, expected); err != nil {
+	if err := s.await(ctx, run, expected); err != nil {
 		return nil, err
 	}
 	manifest, err := s.reader.Rewrite(ctx, s.locks, run, results.Changes{})
