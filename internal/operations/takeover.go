@@ -3,6 +3,7 @@ package operations
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -104,6 +105,20 @@ func (m *Manager) cancelRequested(ctx context.Context) error {
 
 // takeUp looks through the running operations of this process's services and takes up those without a living owner.
 func (m *Manager) takeUp(ctx context.Context) error {
+	// The operations are listed ahead of their owners: a process registers before its first operation, so an owner that
+	// lives is in the later list. The other way round a process that came in between would lose its work.
+	owners := make(map[string]string)
+	var names []string
+	for _, service := range m.served() {
+		err := m.store.List(ctx, keyActive+service+"-", func(key string, _ int64, owner []byte) error {
+			name := namePrefix + strings.TrimPrefix(key, keyActive)
+			names, owners[name] = append(names, name), string(owner)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
 	living := make(map[string]bool)
 	err := m.store.List(ctx, keyOwners, func(key string, _ int64, _ []byte) error {
 		living[strings.TrimPrefix(key, keyOwners)] = true
@@ -116,23 +131,12 @@ func (m *Manager) takeUp(ctx context.Context) error {
 		// Without a registration of its own this process must not judge others; it comes back with etcd.
 		return nil
 	}
-	var orphans []string
-	for _, service := range m.served() {
-		err := m.store.List(ctx, keyActive+service+"-", func(key string, _ int64, owner []byte) error {
-			if !living[string(owner)] {
-				orphans = append(orphans, namePrefix+strings.TrimPrefix(key, keyActive))
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-	}
+	orphans := slices.DeleteFunc(names, func(name string) bool { return living[owners[name]] })
 	for _, name := range orphans {
 		if m.isStopping() {
 			return nil
 		}
-		if err := m.adopt(ctx, name); err != nil {
+		if err := m.adopt(ctx, name, owners[name]); err != nil {
 			return err
 		}
 	}
@@ -156,8 +160,9 @@ func (m *Manager) served() []string {
 	return services
 }
 
-// adopt makes this process the owner of an operation and resumes or fails it. Of several replicas one wins.
-func (m *Manager) adopt(ctx context.Context, name string) error {
+// adopt makes this process the owner of an operation and resumes or fails it, if its owner still is the one that was found
+// dead. Of several replicas one wins.
+func (m *Manager) adopt(ctx context.Context, name, dead string) error {
 	rec, rev, err := m.read(ctx, name)
 	id := strings.TrimPrefix(name, namePrefix)
 	if errs.Is(err, codes.NotFound) || (err == nil && rec.Done) {
@@ -166,7 +171,7 @@ func (m *Manager) adopt(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	if rec.Owner == m.cfg.Owner {
+	if rec.Owner != dead {
 		return nil
 	}
 	m.cfg.Log.Info("taking up an operation whose owner is gone", "operation", name, "kind", rec.Kind, "owner", rec.Owner)
