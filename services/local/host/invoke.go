@@ -386,7 +386,7 @@ func (h *Host) launch(ctx context.Context, def *Definition) (*box, error) {
 		spec.CPUs = float64(def.Config.MemoryMB) / MemoryPerVCPU
 	}
 	b.instance, err = kind.Start(ctx, spec)
-	peer.set(nil) // a kind that named no address has no sandbox behind it
+	peer.set(nil) // a kind that named nobody has no sandbox
 	if err != nil {
 		return nil, errors.Join(err, b.api.Close())
 	}
@@ -394,25 +394,24 @@ func (h *Host) launch(ctx context.Context, def *Definition) (*box, error) {
 	return b, nil
 }
 
-// gate lets one address reach a Runtime API, once it is known.
+// gate lets one sandbox reach a Runtime API, once it is known how to tell it.
 type gate struct {
-	once sync.Once
-	open chan struct{}
-	ip   net.IP
+	once    sync.Once
+	open    chan struct{}
+	allowed func(net.Conn) bool
 }
 
-func (g *gate) set(ip net.IP) {
+func (g *gate) set(allowed func(net.Conn) bool) {
 	g.once.Do(func() {
-		g.ip = ip
+		g.allowed = allowed
 		close(g.open)
 	})
 }
 
-// allows waits until the address is known.
-func (g *gate) allows(a net.Addr) bool {
+// allows waits until the sandbox is known.
+func (g *gate) allows(c net.Conn) bool {
 	<-g.open
-	t, ok := a.(*net.TCPAddr)
-	return ok && t.IP.Equal(g.ip)
+	return g.allowed != nil && g.allowed(c)
 }
 
 func arn(name string) string { return "arn:aws:lambda:local:000000000000:function:" + name }

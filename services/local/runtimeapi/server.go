@@ -101,9 +101,9 @@ type Server struct {
 	closeOnce sync.Once
 }
 
-// New serves the Runtime API on the listener until Close. A non-nil allow is asked for every connection with the
-// address of the peer; others than the sandbox are turned away.
-func New(listener net.Listener, allow func(net.Addr) bool) *Server {
+// New serves the Runtime API on the listener until Close. A non-nil allow is asked about every connection; others than
+// the sandbox's are turned away.
+func New(listener net.Listener, allow func(net.Conn) bool) *Server {
 	s := &Server{
 		listener: listener,
 		served:   make(chan struct{}),
@@ -125,13 +125,13 @@ func New(listener net.Listener, allow func(net.Addr) bool) *Server {
 
 type guarded struct {
 	net.Listener
-	allow func(net.Addr) bool
+	allow func(net.Conn) bool
 }
 
 func (g *guarded) Accept() (net.Conn, error) {
 	for {
 		c, err := g.Listener.Accept()
-		if err != nil || g.allow(c.RemoteAddr()) {
+		if err != nil || g.allow(c) {
 			return c, err
 		}
 		_ = c.Close()

@@ -33,8 +33,9 @@ type Spec struct {
 	Env map[string]string
 	// RuntimeAPI is host:port of the Runtime API as seen from inside the sandbox.
 	RuntimeAPI string
-	// Peer is called once with the address from which the sandbox will reach the Runtime API; connections wait for it.
-	Peer func(net.IP)
+	// Peer is called once with what tells connections of the sandbox to its Runtime API from those of others; connections
+	// wait for it.
+	Peer func(allowed func(net.Conn) bool)
 	// MemoryMB limits the memory of the whole sandbox.
 	MemoryMB int
 	// CPUs is the share of processor time in vCPUs granted once the runtime has initialised; 0 is no limit.

@@ -214,7 +214,11 @@ func (g Group) LimitCPU(cpus float64) error {
 		if cpus > 0 {
 			value = strconv.FormatInt(quota, 10)
 		}
-		return write(g.cpu, "cpu.max", value+" "+strconv.FormatInt(period.Microseconds(), 10))
+		if err := write(g.cpu, "cpu.max", value+" "+strconv.FormatInt(period.Microseconds(), 10)); err != nil {
+			return err
+		}
+		g.allowBurst("cpu.max.burst", quota)
+		return nil
 	}
 	if cpus <= 0 {
 		return write(g.cpu, "cpu.cfs_quota_us", "-1")
@@ -222,7 +226,19 @@ func (g Group) LimitCPU(cpus float64) error {
 	if err := write(g.cpu, "cpu.cfs_period_us", strconv.FormatInt(period.Microseconds(), 10)); err != nil {
 		return err
 	}
-	return write(g.cpu, "cpu.cfs_quota_us", strconv.FormatInt(quota, 10))
+	if err := write(g.cpu, "cpu.cfs_quota_us", strconv.FormatInt(quota, 10)); err != nil {
+		return err
+	}
+	g.allowBurst("cpu.cfs_burst_us", quota)
+	return nil
+}
+
+// allowBurst lets time that was left over in one period be used in the next, so that a short invocation after a pause is not cut
+// in two. Kernels before 5.14 do not have it, which is no failure.
+func (g Group) allowBurst(file string, quota int64) {
+	if quota > 0 {
+		_ = write(g.cpu, file, strconv.FormatInt(quota, 10))
+	}
 }
 
 // Join moves a process into the group; its later children are born there.

@@ -189,7 +189,10 @@ func (i *instance) look(ctx context.Context) {
 		}
 	}
 	if i.spec.Peer != nil {
-		i.spec.Peer(peer)
+		i.spec.Peer(func(c net.Conn) bool {
+			t, ok := c.RemoteAddr().(*net.TCPAddr)
+			return ok && t.IP.Equal(peer)
+		})
 	}
 	if !i.kind.desktop && i.pid > 0 {
 		i.memory = memoryReader(i.pid, i.id)

@@ -202,7 +202,7 @@ func (k *Kind) launch(spec sandbox.Spec, args, roots []string, dir, scratch stri
 		handle: h, output: newOutput(r, spec.Output), done: make(chan struct{}),
 	}
 	if spec.Peer != nil {
-		spec.Peer(net.IPv4(127, 0, 0, 1))
+		spec.Peer(h.connects)
 	}
 	rec := h.record()
 	raw, err := json.Marshal(rec)
@@ -219,6 +219,11 @@ func (k *Kind) launch(spec sandbox.Spec, args, roots []string, dir, scratch stri
 		return nil, fmt.Errorf("record the sandbox: %w", err)
 	}
 	return i, nil
+}
+
+func fromLoopback(c net.Conn) bool {
+	t, ok := c.RemoteAddr().(*net.TCPAddr)
+	return ok && t.IP.IsLoopback()
 }
 
 // environment is the whole environment of the runtime. Nothing of the host's own environment gets in.

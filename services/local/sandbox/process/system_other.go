@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"runtime"
@@ -78,6 +79,9 @@ func (h *handle) wait() *os.ProcessState {
 	<-h.ended
 	return h.cmd.ProcessState
 }
+
+// connects tells whether a connection to the Runtime API comes from this machine.
+func (h *handle) connects(c net.Conn) bool { return fromLoopback(c) }
 
 func (h *handle) kill()                  { killGroup(h.pid) }
 func (h *handle) remove() error          { return nil }
