@@ -65,12 +65,12 @@ func (d *decoder) node(n *yaml.Node, v reflect.Value, path string) {
 		}
 		v.Set(list)
 	case v.Kind() == reflect.Interface && v.NumMethod() == 0:
-		var any any
-		if err := n.Decode(&any); err != nil {
+		var free any
+		if err := n.Decode(&free); err != nil {
 			d.fail(path, "%v", err)
 			return
 		}
-		v.Set(reflect.ValueOf(any))
+		v.Set(reflect.ValueOf(free))
 	default:
 		d.fail(path, "has to be %s (line %d)", describe(v.Type()), n.Line)
 	}
@@ -301,8 +301,9 @@ func describe(t reflect.Type) string {
 		return "a number"
 	case reflect.Pointer:
 		return describe(t.Elem())
+	default:
+		return "a text"
 	}
-	return "a text"
 }
 
 // fields yields the exported fields of a structure under their names in the file, those of embedded structures included.

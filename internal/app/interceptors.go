@@ -59,7 +59,7 @@ func around(f func(ctx context.Context, method string, stream bool, next func(co
 		},
 		stream: func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 			return f(ss.Context(), info.FullMethod, true, func(ctx context.Context) error {
-				return handler(srv, withContext(ss, ctx))
+				return handler(srv, withContext(ctx, ss))
 			})
 		},
 	}
@@ -140,8 +140,9 @@ func callLevel(code codes.Code) slog.Level {
 		return slog.LevelError
 	case codes.Unavailable, codes.DeadlineExceeded, codes.ResourceExhausted:
 		return slog.LevelWarn
+	default:
+		return slog.LevelInfo
 	}
-	return slog.LevelInfo
 }
 
 // serverMetrics counts calls; rejected ones too.
@@ -313,6 +314,6 @@ type contextStream struct {
 // Context returns the context.
 func (s *contextStream) Context() context.Context { return s.ctx }
 
-func withContext(ss grpc.ServerStream, ctx context.Context) grpc.ServerStream {
+func withContext(ctx context.Context, ss grpc.ServerStream) grpc.ServerStream {
 	return &contextStream{ServerStream: ss, ctx: ctx}
 }

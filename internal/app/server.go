@@ -24,8 +24,8 @@ const (
 	insideBufferBytes = 1 << 20
 	keepaliveTime     = 30 * time.Second
 	keepaliveTimeout  = 10 * time.Second
-	// keepaliveMin is the shortest pause between pings that the server suffers from a client.
-	keepaliveMin = 5 * time.Second
+	// keepalivePause is the shortest pause between pings that the server suffers from a client.
+	keepalivePause = 5 * time.Second
 )
 
 func transient(err error) bool {
@@ -74,7 +74,7 @@ func (p *Process) makeServer() error {
 		grpc.MaxRecvMsgSize(p.Config.GRPC.MaxMessageBytes),
 		grpc.MaxSendMsgSize(p.Config.GRPC.MaxMessageBytes),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveMin, PermitWithoutStream: true}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepalivePause, PermitWithoutStream: true}),
 		grpc.StatsHandler(otelgrpc.NewServerHandler(
 			otelgrpc.WithTracerProvider(p.Tracing.Provider),
 			otelgrpc.WithPropagators(p.Tracing.Propagator),

@@ -65,8 +65,8 @@ func find(fullMethod string) (Policy, bool) {
 	if err != nil {
 		return policy, false
 	}
-	options, ok := found.Options().(proto.Message)
-	if !ok || !proto.HasExtension(options, typev1.E_RpcPolicy) {
+	options := found.Options()
+	if !proto.HasExtension(options, typev1.E_RpcPolicy) {
 		return policy, true
 	}
 	set, ok := proto.GetExtension(options, typev1.E_RpcPolicy).(*typev1.RpcPolicy)

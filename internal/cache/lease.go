@@ -167,7 +167,11 @@ func (r *Registration) grant(ctx, life context.Context) (<-chan *clientv3.LeaseK
 func (r *Registration) keep(life context.Context, alive <-chan *clientv3.LeaseKeepAliveResponse) {
 	defer close(r.done)
 	for {
-		for range alive { //nolint:revive // The answers carry nothing that is needed.
+		if alive != nil {
+			// The answers carry nothing that is needed; the channel closes when the lease is lost.
+			for range alive {
+				continue
+			}
 		}
 		if life.Err() != nil {
 			r.release(life)
@@ -180,13 +184,8 @@ func (r *Registration) keep(life context.Context, alive <-chan *clientv3.LeaseKe
 		alive = nil
 		select {
 		case <-life.Done():
-			r.release(life)
-			return
 		case <-time.After(retryPause):
 		}
-		closed := make(chan *clientv3.LeaseKeepAliveResponse)
-		close(closed)
-		alive = closed
 	}
 }
 

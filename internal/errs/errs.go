@@ -48,26 +48,20 @@ type Error struct {
 	resource   [2]string
 	details    []proto.Message
 	cause      error
+	// quiet: the message already has the text of the cause.
+	quiet bool
 }
 
 func newError(code codes.Code, reason, format string, args []any) *Error {
 	e := &Error{code: code, reason: reason, message: fmt.Sprintf(format, args...)}
 	for _, arg := range args {
 		if cause, ok := arg.(error); ok {
-			e.cause = cause
+			// The cause is kept for errors.Is; its text is part of the message.
+			e.cause, e.quiet = cause, true
 		}
-	}
-	// The text of an argument is already part of the message, so the cause is kept for errors.Is without printing twice.
-	if e.cause != nil {
-		e.cause = silent{e.cause}
 	}
 	return e
 }
-
-// silent marks a cause whose text the message already has.
-type silent struct{ error }
-
-func (s silent) Unwrap() error { return s.error }
 
 // NotFound says that a named thing does not exist.
 func NotFound(reason, format string, args ...any) *Error {
@@ -151,7 +145,7 @@ func (e *Error) Error() string {
 	if e.cause == nil {
 		return e.message
 	}
-	if _, ok := e.cause.(silent); ok {
+	if e.quiet {
 		return e.message
 	}
 	return e.message + ": " + e.cause.Error()
@@ -159,9 +153,6 @@ func (e *Error) Error() string {
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error {
-	if s, ok := e.cause.(silent); ok {
-		return s.error
-	}
 	return e.cause
 }
 
@@ -186,7 +177,7 @@ func (e *Error) With(key, value string) *Error {
 // Wrap returns the error with a cause, which is logged and seen by errors.Is, but not shown to clients.
 func (e *Error) Wrap(cause error) *Error {
 	c := e.clone()
-	c.cause = cause
+	c.cause, c.quiet = cause, false
 	return c
 }
 

@@ -55,6 +55,7 @@ func Fields(problems ...error) error {
 // collect returns the violations inside a field error, a joined error, or an error made by Fields.
 func collect(problem error) []Violation {
 	var field *FieldError
+	//nolint:errorlint // Each form of joining is taken apart here; wrapped ones are found below.
 	switch joined := problem.(type) {
 	case *FieldError:
 		return []Violation{joined.Violation}

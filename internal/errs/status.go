@@ -130,11 +130,11 @@ func fromStatus(s *status.Status) *Error {
 		}
 	}
 	// errors.Is(err, context.Canceled) holds on both sides of the wire.
-	switch e.code {
-	case codes.Canceled:
-		e.cause = silent{context.Canceled}
-	case codes.DeadlineExceeded:
-		e.cause = silent{context.DeadlineExceeded}
+	if e.code == codes.Canceled {
+		e.cause, e.quiet = context.Canceled, true
+	}
+	if e.code == codes.DeadlineExceeded {
+		e.cause, e.quiet = context.DeadlineExceeded, true
 	}
 	return e
 }

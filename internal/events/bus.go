@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -343,8 +344,7 @@ func classify(op string, err error) error {
 	}
 	var api *jetstream.APIError
 	if errors.As(err, &api) {
-		switch api.ErrorCode {
-		case errCodeStorageFull, errCodeMemoryFull, errCodeStoreFailed:
+		if slices.Contains([]jetstream.ErrorCode{errCodeStorageFull, errCodeMemoryFull, errCodeStoreFailed}, api.ErrorCode) {
 			return errs.ResourceExhausted(0, "EVENTS_FULL",
 				"%s: JetStream has no room left; free disk space or raise its limits", op).Wrap(err)
 		}

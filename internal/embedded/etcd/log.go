@@ -70,7 +70,7 @@ func (c *core) Write(entry zapcore.Entry, fields []zapcore.Field) error {
 	for key, value := range values.Fields {
 		attrs = append(attrs, slog.Any(key, value))
 	}
-	c.log.LogAttrs(context.Background(), level, entry.Message, attrs...)
+	c.log.LogAttrs(context.Background(), level, "etcd reports", append(attrs, slog.String("message", entry.Message))...)
 	return nil
 }
 

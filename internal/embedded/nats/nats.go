@@ -159,10 +159,16 @@ func (b *bridge) Debugf(string, ...any) {}
 func (b *bridge) Tracef(string, ...any) {}
 
 // Warnf logs a warning.
-func (b *bridge) Warnf(format string, v ...any) { b.log.Warn(fmt.Sprintf(format, v...)) }
+func (b *bridge) Warnf(format string, v ...any) {
+	b.log.Warn("NATS reports", "message", fmt.Sprintf(format, v...))
+}
 
 // Errorf logs an error.
-func (b *bridge) Errorf(format string, v ...any) { b.log.Error(fmt.Sprintf(format, v...)) }
+func (b *bridge) Errorf(format string, v ...any) {
+	b.log.Error("NATS reports", "message", fmt.Sprintf(format, v...))
+}
 
 // Fatalf logs an error; ending the process is the owner's decision.
-func (b *bridge) Fatalf(format string, v ...any) { b.log.Error(fmt.Sprintf(format, v...)) }
+func (b *bridge) Fatalf(format string, v ...any) {
+	b.log.Error("NATS reports", "message", fmt.Sprintf(format, v...))
+}
