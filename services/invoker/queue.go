@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -41,8 +42,10 @@ const (
 	ackWait = 15 * time.Second
 	// writeTimeout bounds the storing of a state.
 	writeTimeout = 30 * time.Second
-	writePause   = 500 * time.Millisecond
-	maxWait      = 15 * time.Minute
+	// settleTimeout bounds the storing of a result, also through a time without the bus.
+	settleTimeout = 10 * time.Minute
+	writePause    = 500 * time.Millisecond
+	maxWait       = 15 * time.Minute
 )
 
 // Bus is what the queue needs of the event bus.
@@ -67,8 +70,17 @@ type Queue struct {
 }
 
 // NewQueue returns the queue of an invoker. The calls that it takes end with hard at the latest.
-func NewQueue(hard context.Context, invoker *Invoker, bus Bus) *Queue {
-	return &Queue{invoker: invoker, bus: bus, hard: hard, ackWait: ackWait}
+func NewQueue(hard context.Context, invoker *Invoker, bus Bus, options QueueOptions) *Queue {
+	if options.AckWait <= 0 {
+		options.AckWait = ackWait
+	}
+	return &Queue{invoker: invoker, bus: bus, hard: hard, ackWait: options.AckWait}
+}
+
+// QueueOptions adjust a queue. The zero value is good.
+type QueueOptions struct {
+	// AckWait is how long an invoker may be silent before its invocation counts as lost or goes to another one; 15 s if 0.
+	AckWait time.Duration
 }
 
 // prepare makes the queue and the bucket of states where they are missing.
@@ -386,7 +398,7 @@ func (q *Queue) claim(ctx context.Context, states jetstream.KeyValue, id string,
 	for {
 		invocation, revision, err := q.read(ctx, states, id)
 		if err != nil {
-			if errs.Reason(err) == "INVOCATION_NOT_FOUND" {
+			if errs.Is(err, codes.NotFound) {
 				return 0, fmt.Errorf("%w: %w", err, events.ErrDrop)
 			}
 			return 0, err
@@ -462,10 +474,13 @@ func (q *Queue) attempt(ctx context.Context, work *invokerv1.InvocationWork, att
 // settle changes a state until the change is stored; change answers false where nothing is to be done. It tries again while
 // the bus is away, so that a result is not lost.
 func (q *Queue) settle(ctx context.Context, states jetstream.KeyValue, id string, change func(*invokerv1.Invocation) bool) error {
-	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
 	for {
 		invocation, revision, err := q.read(ctx, states, id)
+		if errs.Is(err, codes.NotFound) {
+			return fmt.Errorf("%w: %w", err, events.ErrDrop)
+		}
 		if err == nil {
 			if !change(invocation) {
 				return nil

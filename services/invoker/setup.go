@@ -105,7 +105,7 @@ func workOn(ctx context.Context, p *app.Process, invoker *Invoker) *Queue {
 	base := context.WithoutCancel(ctx)
 	taking, stopTaking := context.WithCancel(base)
 	hard, giveUp := context.WithCancel(base)
-	queue := NewQueue(hard, invoker, p.Events)
+	queue := NewQueue(hard, invoker, p.Events, QueueOptions{})
 	p.OnDrain("invoker", func(ctx context.Context) error {
 		stopTaking()
 		return invoker.Drain(ctx)
