@@ -6,6 +6,8 @@ import (
 	"crypto/sha256"
 	"errors"
 	"io"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -13,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/emptypb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	deployerv1 "github.com/sebs-suite/sebs/gen/go/sebs/deployer/v1"
 	experimentsv1 "github.com/sebs-suite/sebs/gen/go/sebs/experiments/v1"
@@ -80,6 +83,8 @@ type fakeStorage struct {
 	mu      sync.Mutex
 	buckets map[string]bool
 	objects map[string][]byte
+	// updated holds the age of objects by key, for listings.
+	updated map[string]time.Time
 }
 
 func (f *fakeStorage) CreateBucket(_ context.Context, in *storagev1.CreateBucketRequest) (*storagev1.Bucket, error) {
@@ -143,6 +148,29 @@ func (f *fakeStorage) DeleteObject(_ context.Context, in *storagev1.DeleteObject
 	defer f.mu.Unlock()
 	delete(f.objects, in.GetBucket()+refSeparator+in.GetKey())
 	return &emptypb.Empty{}, nil
+}
+
+func (f *fakeStorage) ListObjects(_ context.Context, in *storagev1.ListObjectsRequest) (*storagev1.ListObjectsResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	out := &storagev1.ListObjectsResponse{}
+	var refs []string
+	for ref := range f.objects {
+		if strings.HasPrefix(ref, in.GetBucket()+refSeparator+in.GetPrefix()) && ref > in.GetPageToken() {
+			refs = append(refs, ref)
+		}
+	}
+	slices.Sort(refs)
+	// Two objects a page, so that paging is tried.
+	if len(refs) > 2 {
+		refs = refs[:2]
+		out.NextPageToken = refs[1]
+	}
+	for _, ref := range refs {
+		_, key, _ := strings.Cut(ref, refSeparator)
+		out.Objects = append(out.Objects, &storagev1.Object{Bucket: in.GetBucket(), Key: key, UpdateTime: timestamppb.New(f.updated[key])})
+	}
+	return out, nil
 }
 
 func (f *fakeStorage) get(ref string) ([]byte, bool) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -13,14 +14,63 @@ import (
 	storagev1 "github.com/sebs-suite/sebs/gen/go/sebs/storage/v1"
 	typev1 "github.com/sebs-suite/sebs/gen/go/sebs/type/v1"
 	"github.com/sebs-suite/sebs/internal/app"
+	"github.com/sebs-suite/sebs/internal/errs"
 	"github.com/sebs-suite/sebs/platform/faas"
 	"github.com/sebs-suite/sebs/platform/faas/driver"
 	"github.com/sebs-suite/sebs/platform/faas/local"
 	"github.com/sebs-suite/sebs/services/metrics/results"
 )
 
+// Config is the section `metrics` of the configuration.
+type Config struct {
+	// Retention is how long results stay after their run's record is gone.
+	Retention time.Duration `yaml:"retention"`
+	// BatchRecords and BatchBytes bound what is gathered before it is written, and with it the service's memory.
+	BatchRecords int `yaml:"batch_records"`
+	BatchBytes   int `yaml:"batch_bytes"`
+	// MaxLinger bounds how long a record waits under steady load before it is written.
+	MaxLinger time.Duration `yaml:"max_linger"`
+}
+
+// Validate reports every problem with its key.
+func (c *Config) Validate() error {
+	const mostRecords, leastBytes, mostBytes = 1 << 20, 1 << 20, 1 << 30
+	var problems []error
+	if c.Retention < time.Hour {
+		problems = append(problems, errs.Field("retention", "is %s and has to be at least 1h", c.Retention))
+	}
+	if c.BatchRecords < 1 || c.BatchRecords > mostRecords {
+		problems = append(problems, errs.Field("batch_records", "is %d and has to be between 1 and %d", c.BatchRecords, mostRecords))
+	}
+	if c.BatchBytes < leastBytes || c.BatchBytes > mostBytes {
+		problems = append(problems, errs.Field("batch_bytes", "is %d and has to be between %d and %d", c.BatchBytes, leastBytes, mostBytes))
+	}
+	if c.MaxLinger < 10*time.Millisecond || c.MaxLinger > time.Minute {
+		problems = append(problems, errs.Field("max_linger", "is %s and has to be between 10ms and 1m", c.MaxLinger))
+	}
+	return errs.Fields(problems...)
+}
+
+func defaultConfig() Config {
+	limits := results.DefaultIngestLimits()
+	return Config{
+		Retention: 30 * 24 * time.Hour, BatchRecords: limits.Records, BatchBytes: limits.Bytes, MaxLinger: limits.MaxLinger,
+	}
+}
+
+func (c *Config) limits() results.IngestLimits {
+	limits := results.DefaultIngestLimits()
+	limits.Records, limits.Bytes, limits.MaxLinger = c.BatchRecords, c.BatchBytes, c.MaxLinger
+	limits.Linger = min(limits.Linger, limits.MaxLinger)
+	return limits
+}
+
 // Setup builds the metrics service with the platforms of this build: local.
 func Setup(_ context.Context, p *app.Process) error {
+	config := defaultConfig()
+	if err := p.Section("metrics", &config); err != nil {
+		return err
+	}
 	c, err := dial(p)
 	if err != nil {
 		return err
@@ -33,7 +83,7 @@ func Setup(_ context.Context, p *app.Process) error {
 	}
 	writer := results.NewWriter(store, p.Cache)
 	ingester, err := results.NewIngester(results.IngestOptions{
-		Bus: p.Events, Leader: p.Cache, Locks: p.Cache, Writer: writer, Reader: reader, Limits: results.DefaultIngestLimits(),
+		Bus: p.Events, Leader: p.Cache, Locks: p.Cache, Writer: writer, Reader: reader, Limits: config.limits(),
 		Registry: p.Registry, Log: p.Log,
 	})
 	if err != nil {
@@ -58,6 +108,8 @@ func Setup(_ context.Context, p *app.Process) error {
 	p.Operations.OnResume(kindDownload, s.resumeDownload)
 	p.RegisterGRPC(s.register)
 	p.Go("results", ingester.Run)
+	sweep := &sweeper{store: store, runs: s.service.runs, retention: config.Retention, log: p.Log}
+	p.Go("retention of results", func(ctx context.Context) error { return sweep.run(ctx, p.Cache) })
 	return nil
 }
 

@@ -267,7 +267,7 @@ func TestManySegmentsAreFolded(t *testing.T) {
 	store, lock := newMemory(), &locks{}
 	w, r := NewWriter(store, lock), newReader(t, store)
 	w.Reset(1)
-	const rounds = 3*foldSegments + 5
+	const rounds = foldSegments + 25
 	for n := range int64(rounds) {
 		if err := w.Add(uint64(n+1), batch("runs/a", "invokers/i", n, n*3, 3), 1); err != nil {
 			t.Fatal(err)
