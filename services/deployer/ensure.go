@@ -109,8 +109,7 @@ func (d *Deployer) resolve(ctx context.Context, req *deployerv1.EnsureFunctionRe
 			return nil, err
 		}
 		e.triggers = append(e.triggers, trigger)
-		// What a function called by an object answers goes into an object, whether or not its own code uses the store.
-		e.stores.objects = e.stores.objects || trigger == driver.TriggerStorage
+		e.stores.objects = e.stores.objects || needsStore(trigger)
 	}
 	if err := e.platform.CheckConfig(ctx, driverConfig(e.config)); err != nil {
 		return nil, err
@@ -253,6 +252,9 @@ func (d *Deployer) look(ctx context.Context, e *ensuring) (observed, driver.Conf
 	seen, err := d.observe(ctx, e.platform, e.name)
 	if err != nil {
 		return seen, driver.Config{}, err
+	}
+	for _, trigger := range seen.record.GetTriggers() {
+		e.stores.objects = e.stores.objects || needsStore(driver.TriggerTypeFromProto(trigger.GetType()))
 	}
 	coldStart := coldStartOf(seen.record.GetConfig().GetEnvironment())
 	if seen.actual != nil {

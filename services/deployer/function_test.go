@@ -279,6 +279,11 @@ func TestTriggers(t *testing.T) {
 	if _, err := s.CreateTrigger(t.Context(), &deployerv1.CreateTriggerRequest{Parent: parent, TypeName: "queue"}); !errs.Is(err, codes.InvalidArgument) {
 		t.Errorf("unknown type: %v", err)
 	}
+	// A function that an object calls gets the store's account with the trigger.
+	actual, err := w.memory.GetFunction(t.Context(), rid(parent))
+	if err != nil || actual.Config.Environment["MINIO_SECRET_KEY"] != "top-secret-value" {
+		t.Errorf("the environment is %v (%v)", actual.Config.Environment, err)
+	}
 	list := func(kind typev1.TriggerType) int {
 		answer, err := s.ListTriggers(t.Context(), &deployerv1.ListTriggersRequest{Parent: parent, Type: kind})
 		if err != nil {

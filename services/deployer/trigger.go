@@ -127,6 +127,11 @@ func (d *Deployer) CreateTrigger(ctx context.Context, req *deployerv1.CreateTrig
 		return nil, err
 	}
 	record := recordOf(name, *seen.actual, seen.record)
+	if needsStore(kind) && !storesOf(record.GetPlatformAttributes()).objects {
+		if err := d.giveStore(ctx, platform, name, record); err != nil {
+			return nil, d.failed(ctx, name, seen, err)
+		}
+	}
 	if err := d.mendTriggers(ctx, platform, deployment, name, record, *seen.actual, []driver.TriggerType{kind}); err != nil {
 		return nil, err
 	}
@@ -134,6 +139,30 @@ func (d *Deployer) CreateTrigger(ctx context.Context, req *deployerv1.CreateTrig
 		return nil, err
 	}
 	return recordedTrigger(record, kind), nil
+}
+
+// needsStore tells that a function with such a trigger reads its event from an object
+// and writes its answer to one, whether or not its own code uses the store.
+func needsStore(kind driver.TriggerType) bool { return kind == driver.TriggerStorage }
+
+// giveStore gives a function that had none the account of the deployment's store.
+func (d *Deployer) giveStore(ctx context.Context, platform *opened, name functionName, record *typev1.Function) error {
+	uses := storesOf(record.GetPlatformAttributes())
+	uses.objects = true
+	want, err := d.desire(ctx, platform, wish{
+		deployment: name.Deployment, benchmark: record.GetBenchmark(), config: record.GetConfig(), recorded: environmentOf(record),
+		handler: record.GetPlatformAttributes()[attributeHandler], stores: uses, coldStart: coldStartOf(record.GetConfig().GetEnvironment()),
+	})
+	if err != nil {
+		return err
+	}
+	if _, err := platform.UpdateConfiguration(ctx, name.ID, want); err != nil {
+		return err
+	}
+	uses.mark(record.PlatformAttributes)
+	record.Config = configProto(want, record.GetConfig().GetSystemVariant())
+	record.SecretEnvironment = want.Secrets
+	return nil
 }
 
 // present observes a function that must exist on the platform.
