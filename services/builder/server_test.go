@@ -21,12 +21,15 @@ import (
 	"time"
 
 	"cloud.google.com/go/longrunning/autogen/longrunningpb"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/sebs-suite/sebs/benchmarks"
 	"github.com/sebs-suite/sebs/internal/errs"
+	"github.com/sebs-suite/sebs/internal/operations"
 	"github.com/sebs-suite/sebs/runtimes"
 	"github.com/sebs-suite/sebs/services/builder/benchmark"
 	"github.com/sebs-suite/sebs/services/builder/confine"
@@ -619,4 +622,87 @@ func BenchmarkPackage(b *testing.B) {
 			}
 		}
 	})
+}
+
+func TestPillowIsInstalledForInput(t *testing.T) {
+	t.Parallel()
+	needsPython(t)
+	needsInstaller(t)
+	b := newBench(t, fstest.MapFS{
+		"908.picture/config.json": {Data: []byte(`{"timeout": 1, "memory": 128, "languages": ["python"], "modules": []}`)},
+		"908.picture/input.py": {Data: []byte(`
+from PIL import Image
+
+def generate_input(data_dir, size, bucket, ins, outs, upload, nosql):
+    return {"size": Image.new("RGB", (3, 4)).size}
+`)},
+	})
+	op, err := b.client.PrepareInput(t.Context(), &builderv1.PrepareInputRequest{Parent: deployment, Source: &builderv1.BenchmarkSource{Benchmark: "908.picture"}, Size: "test"})
+	input := result(t, op, err, &builderv1.BenchmarkInput{})
+	if input.GetPayloadJson() != `{"size": [3, 4]}` {
+		t.Errorf("payload = %s", input.GetPayloadJson())
+	}
+}
+
+func TestOneBuildAtATime(t *testing.T) {
+	t.Parallel()
+	needsInstaller(t)
+	b := newBench(t, nil)
+	const callers = 12
+	built := make(chan *builderv1.Package, callers)
+	group, ctx := errgroup.WithContext(t.Context())
+	for range callers {
+		group.Go(func() error {
+			op, err := b.client.CreatePackage(ctx, &builderv1.CreatePackageRequest{
+				Source: &builderv1.BenchmarkSource{Benchmark: "110.dynamic-html"}, Platform: "local", Runtime: python("3.12"),
+			})
+			if err != nil {
+				return err
+			}
+			p := &builderv1.Package{}
+			built <- p
+			return op.GetResponse().UnmarshalTo(p)
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	close(built)
+	fresh := 0
+	for p := range built {
+		if !p.GetCached() {
+			fresh++
+		}
+	}
+	if fresh != 1 {
+		t.Errorf("%d callers got %d builds, want one", callers, fresh)
+	}
+}
+
+func TestResume(t *testing.T) {
+	t.Parallel()
+	needsPython(t)
+	b := &bench{storage: &memoryStorage{objects: map[string][]byte{}}, records: newRecords(), facts: &told{}}
+	storage := storagev1.NewStorageServiceClient(serve(t, func(s *grpc.Server) { storagev1.RegisterStorageServiceServer(s, b.storage) }))
+	server := newServer(t, b, storage, nil)
+	origin := &builderv1.BenchmarkSource{Benchmark: "010.sleep"}
+	for _, request := range []proto.Message{
+		&builderv1.CreatePackageRequest{Source: origin, Platform: "local"},
+		&builderv1.PrepareInputRequest{Parent: deployment, Source: origin, Size: "test"},
+	} {
+		packed, err := anypb.New(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := server.resume(t.Context(), new(operations.Handle), packed); err != nil {
+			t.Errorf("resume %T = %v", request, err)
+		}
+	}
+	packed, err := anypb.New(&builderv1.GetPackageRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := server.resume(t.Context(), new(operations.Handle), packed); !errs.Is(err, codes.Internal) {
+		t.Errorf("resume of what is no operation = %v, want Internal", err)
+	}
 }

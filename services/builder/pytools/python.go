@@ -41,45 +41,50 @@ type Python struct {
 // Version returns the version as in `3.11`.
 func (p Python) Version() string { return fmt.Sprintf("%d.%d", p.Major, p.Minor) }
 
-// Finder finds interpreters and remembers them.
+// Finder finds interpreters and remembers what it learnt about them.
 type Finder struct {
 	confiner *confine.Confiner
 	explicit string
 
-	mu    sync.Mutex
-	found []Python
+	mu     sync.Mutex
+	probed map[string]*Python
 }
 
 // NewFinder returns a finder. An explicit path is the only interpreter that is considered; empty means to search.
 func NewFinder(confiner *confine.Confiner, explicit string) *Finder {
-	return &Finder{confiner: confiner, explicit: explicit}
+	return &Finder{confiner: confiner, explicit: explicit, probed: map[string]*Python{}}
 }
 
 // ForInput returns an interpreter that can run input.py: Python 3.10 or newer, one that the confined user can run
 // before others, then in the order of the search path.
 func (f *Finder) ForInput(ctx context.Context) (Python, error) {
-	all, err := f.all(ctx)
-	if err != nil {
-		return Python{}, err
-	}
-	var fallback *Python
-	for i, python := range all {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var (
+		fallback *Python
+		seen     []string
+	)
+	for _, candidate := range f.candidates() {
+		python, err := f.look(ctx, candidate)
+		if err != nil {
+			return Python{}, err
+		}
+		if python == nil {
+			continue
+		}
+		seen = append(seen, python.Path+" ("+python.Version()+")")
 		if python.Major != 3 || python.Minor < leastMinor {
 			continue
 		}
 		if python.Confined {
-			return python, nil
+			return *python, nil
 		}
 		if fallback == nil {
-			fallback = &all[i]
+			fallback = python
 		}
 	}
 	if fallback != nil {
 		return *fallback, nil
-	}
-	var seen []string
-	for _, python := range all {
-		seen = append(seen, python.Path+" ("+python.Version()+")")
 	}
 	if seen == nil {
 		seen = []string{"none"}
@@ -92,42 +97,41 @@ func (f *Finder) ForInput(ctx context.Context) (Python, error) {
 // ForInstall returns the interpreter that an installer should use: one of the wanted version (such as 3.11) before
 // others. The second result is false when there is no interpreter at all.
 func (f *Finder) ForInstall(ctx context.Context, version string) (Python, bool) {
-	all, err := f.all(ctx)
-	if err != nil {
-		return Python{}, false
-	}
-	for _, python := range all {
-		if python.Version() == version {
-			return python, true
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	candidates := f.candidates()
+	// Asking every interpreter takes long, so those are asked that say the version in their path.
+	for _, candidate := range candidates {
+		if !strings.Contains(candidate, "python"+version) && !strings.Contains(candidate, version+".") {
+			continue
+		}
+		if python, err := f.look(ctx, candidate); err == nil && python != nil && python.Version() == version {
+			return *python, true
 		}
 	}
-	for _, python := range all {
-		if python.Major == 3 && python.Minor >= 9 {
-			return python, true
+	for _, candidate := range candidates {
+		if python, err := f.look(ctx, candidate); err == nil && python != nil && python.Major == 3 && python.Minor >= 9 {
+			return *python, true
 		}
 	}
 	return Python{}, false
 }
 
-func (f *Finder) all(ctx context.Context) ([]Python, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.found != nil {
-		return f.found, nil
+// look returns what an executable is; nil if it is no interpreter.
+func (f *Finder) look(ctx context.Context, candidate string) (*Python, error) {
+	if python, ok := f.probed[candidate]; ok {
+		return python, nil
 	}
-	var found []Python
-	for _, candidate := range f.candidates() {
-		python, err := f.probe(ctx, candidate)
-		if cause := context.Cause(ctx); cause != nil {
-			return nil, fmt.Errorf("look for Python: %w", cause)
-		}
-		if err != nil || slices.ContainsFunc(found, func(p Python) bool { return p.Path == python.Path }) {
-			continue
-		}
-		found = append(found, python)
+	python, err := f.probe(ctx, candidate)
+	if cause := context.Cause(ctx); cause != nil {
+		return nil, fmt.Errorf("look for Python: %w", cause)
 	}
-	f.found = found
-	return found, nil
+	if err != nil {
+		f.probed[candidate] = nil
+		return nil, nil
+	}
+	f.probed[candidate] = &python
+	return &python, nil
 }
 
 // candidates are executables that may be interpreters, in order of preference.
