@@ -139,8 +139,14 @@ func (l Limits) check(files int, size int64) error {
 func Write(ctx context.Context, w io.Writer, files []File) error {
 	files = slices.SortedFunc(slices.Values(files), byPath)
 	archive := zip.NewWriter(w)
+	compressor, err := flate.NewWriter(io.Discard, flate.DefaultCompression)
+	if err != nil {
+		return fmt.Errorf("write archive: %w", err)
+	}
+	// Entries are written one after the other, so one compressor with its tables serves all of them.
 	archive.RegisterCompressor(zip.Deflate, func(out io.Writer) (io.WriteCloser, error) {
-		return flate.NewWriter(out, flate.DefaultCompression)
+		compressor.Reset(out)
+		return compressor, nil
 	})
 	for i, file := range files {
 		if err := ctx.Err(); err != nil {
