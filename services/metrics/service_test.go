@@ -333,6 +333,27 @@ func TestDownloadMetricsFillsAFile(t *testing.T) {
 	}
 }
 
+func TestLargeFilesAreAnsweredByReference(t *testing.T) {
+	t.Parallel()
+	client, n, running := start(t)
+	begin := fill(t, client, n, 300)
+	raw := file(t, 300, begin)
+	op, err := client.DownloadMetrics(t.Context(), &metricsv1.DownloadMetricsRequest{ResultsJson: raw, Deployment: testDeployment})
+	if err != nil {
+		t.Fatal(err)
+	}
+	response := &metricsv1.DownloadMetricsResponse{}
+	wait(t, running, op, response)
+	stored, ok := n.storage.get(response.GetResultsRef())
+	if !ok || len(response.GetResultsJson()) != 0 || len(stored) < len(raw) {
+		t.Fatalf("reference %q leads to %d bytes", response.GetResultsRef(), len(stored))
+	}
+	e, err := sebsformat.Read(bytes.NewReader(stored), sebsformat.ReadOptions{})
+	if err != nil || len(e.Invocations["f1"]) != 300 {
+		t.Errorf("%d invocations, %v", len(e.Invocations["f1"]), err)
+	}
+}
+
 // processed sends a file and returns the filled one with its summary.
 func processed(t *testing.T, client metricsv1.MetricsServiceClient, options *metricsv1.ProcessResultsOptions, raw []byte) ([]byte, *metricsv1.ProcessResultsSummary, error) {
 	t.Helper()
