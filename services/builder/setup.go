@@ -131,11 +131,15 @@ func build(p *app.Process, config Config, storage storagev1.StorageServiceClient
 		dir        = filepath.Join(p.StateDir, "builder")
 		confiner   = confine.New(config.WorkDir, user)
 		finder     = pytools.NewFinder(confiner, config.Python)
-		client     = &http.Client{Timeout: 5 * time.Minute}
+		client     = &http.Client{Timeout: 5 * time.Minute, Transport: http.DefaultTransport.(*http.Transport).Clone()}
 		installers = pytools.NewInstallers(confiner, finder, client, dir, config.InstallTimeout, p.Log)
 		sites      = pytools.NewSites(installers, filepath.Join(dir, "sites"))
 		store      = NewStore(storage)
 	)
+	p.OnClose("connections of the builder", func(context.Context) error {
+		client.CloseIdleConnections()
+		return nil
+	})
 	return NewServer(Dependencies{
 		Records: p.Cache, Operations: p.Operations, Facts: teller{p.Events}, Storage: storage, Store: store,
 		Catalogue: catalogue, Runtimes: table, Layouts: layouts,
