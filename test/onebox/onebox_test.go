@@ -40,12 +40,12 @@ type box struct {
 	t *testing.T
 }
 
-func start(t *testing.T) *box {
+func start(t *testing.T, sets ...string) *box {
 	t.Helper()
 	if _, err := exec.LookPath("python3"); err != nil {
 		t.Skip("needs python3 to run functions and input.py")
 	}
-	running := apptest.StartWith(t, apptest.Options{Name: "sebs", Sets: []string{"local.sandbox=process"}},
+	running := apptest.StartWith(t, apptest.Options{Name: "sebs", Sets: append(sets, "local.sandbox=process")},
 		storage.Setup, builder.Setup, deployer.Setup, local.Setup, invoker.Setup, metrics.Setup, experiments.Setup)
 	return &box{Running: running, t: t}
 }
@@ -53,13 +53,18 @@ func start(t *testing.T) *box {
 // run makes a run and returns its record.
 func (b *box) run(ctx context.Context, request *experimentsv1.CreateRunRequest) (*experimentsv1.Run, error) {
 	b.t.Helper()
-	conn := b.Conn("experiments")
-	op, err := experimentsv1.NewExperimentsServiceClient(conn).CreateRun(ctx, request)
+	op, err := b.experiments().CreateRun(ctx, request)
 	if err != nil {
 		return nil, err
 	}
+	return b.wait(ctx, op)
+}
+
+// wait returns the record of the run that an operation makes.
+func (b *box) wait(ctx context.Context, op *longrunningpb.Operation) (*experimentsv1.Run, error) {
+	b.t.Helper()
 	phase := ""
-	done, err := operations.Wait(ctx, longrunningpb.NewOperationsClient(conn), op, func(state *longrunningpb.Operation) {
+	done, err := operations.Wait(ctx, longrunningpb.NewOperationsClient(b.Conn("experiments")), op, func(state *longrunningpb.Operation) {
 		metadata := &experimentsv1.RunMetadata{}
 		if state.GetMetadata().UnmarshalTo(metadata) == nil && metadata.GetMessage() != phase {
 			phase = metadata.GetMessage()
