@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"sync"
 	"testing"
 	"time"
 
@@ -257,6 +258,51 @@ func TestOperationsOfADeadOwnerAreTakenUp(t *testing.T) {
 	}
 	if _, err := operations.Wait(t.Context(), heir.client, lost, nil); errs.Reason(err) != operations.ReasonOwnerLost {
 		t.Errorf("what cannot be resumed: %v", err)
+	}
+}
+
+func TestOneHeirTakesUpEachOperation(t *testing.T) {
+	t.Parallel()
+	store := openStore(t)
+	var (
+		mu       sync.Mutex
+		attempts = make(map[string]int)
+	)
+	resumes := map[string]operations.Resume{"builder/build": func(_ context.Context, h *operations.Handle, _ *anypb.Any) (proto.Message, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		attempts[h.Name()]++
+		return wrapperspb.String("resumed"), nil
+	}}
+	dying := start(t, store, resumes)
+	heirs := []*replica{start(t, store, resumes), start(t, store, resumes), start(t, store, resumes)}
+	var left []*longrunningpb.Operation
+	for range 20 {
+		op, err := dying.manager.Start(t.Context(), spec(""), func(ctx context.Context, _ *operations.Handle) (proto.Message, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		left = append(left, op)
+	}
+	dying.stop()
+	for _, op := range left {
+		if _, err := operations.Wait(t.Context(), heirs[0].client, op, nil); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, heir := range heirs {
+		heir.stop()
+	}
+	for name, n := range attempts {
+		if n != 1 {
+			t.Errorf("%s was taken up %d times", name, n)
+		}
+	}
+	if len(attempts) != len(left) {
+		t.Errorf("%d of %d operations were taken up", len(attempts), len(left))
 	}
 }
 
