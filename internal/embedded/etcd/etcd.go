@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
@@ -57,6 +58,7 @@ type Server struct {
 	etcd     *embed.Etcd
 	endpoint string
 	closed   sync.Once
+	closing  *atomic.Bool
 }
 
 // Start runs a member and returns when it answers clients.
@@ -75,11 +77,12 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("start etcd: %w", err)
 	}
-	member, err := embed.StartEtcd(memberConfig(cfg))
+	closing := &atomic.Bool{}
+	member, err := embed.StartEtcd(memberConfig(cfg, closing))
 	if err != nil {
 		return nil, fmt.Errorf("start etcd in %s: %w", cfg.Dir, err)
 	}
-	s := &Server{etcd: member}
+	s := &Server{etcd: member, closing: closing}
 	ready, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	select {
@@ -99,7 +102,7 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	return s, nil
 }
 
-func memberConfig(cfg Config) *embed.Config {
+func memberConfig(cfg Config, closing *atomic.Bool) *embed.Config {
 	c := embed.NewConfig()
 	c.Name = memberName
 	c.Dir = cfg.Dir
@@ -133,7 +136,7 @@ func memberConfig(cfg Config) *embed.Config {
 	c.AutoCompactionRetention = retention.String()
 	c.UnsafeNoFsync = cfg.NoSync
 	c.EnableGRPCGateway = false
-	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(bridge(cfg.Log))
+	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(bridge(cfg.Log, closing))
 	return c
 }
 
@@ -152,6 +155,7 @@ func (s *Server) Endpoint() string {
 
 // Close stops the member and waits until its data is on disk, or until ctx ends.
 func (s *Server) Close(ctx context.Context) error {
+	s.closing.Store(true)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -1,7 +1,10 @@
 package etcd_test
 
 import (
+	"bytes"
 	"context"
+	"log/slog"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -37,6 +40,21 @@ func TestRefusesToListenBeyondLoopbackWithoutTLS(t *testing.T) {
 	_, err := etcd.Start(t.Context(), etcd.Config{Dir: t.TempDir(), Listen: "0.0.0.0:0"})
 	if err == nil || !strings.Contains(err.Error(), "TLS") {
 		t.Errorf("listening on 0.0.0.0 without TLS: %v", err)
+	}
+}
+
+func TestFirstStartAndCloseAreQuiet(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	server, err := etcd.Start(t.Context(), etcd.Config{Dir: filepath.Join(t.TempDir(), "etcd"), NoSync: true, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if log.Len() > 0 {
+		t.Errorf("logged:\n%s", log.String())
 	}
 }
 

@@ -3,17 +3,19 @@ package etcd
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 )
 
-// bridge returns a logger for etcd that hands warnings and errors to log.
-func bridge(log *slog.Logger) *zap.Logger {
+// bridge returns a logger for etcd that hands warnings and errors to log. While the member closes there is nothing to tell:
+// it then reports its own closed listeners as errors.
+func bridge(log *slog.Logger, closing *atomic.Bool) *zap.Logger {
 	if log == nil {
 		return zap.NewNop()
 	}
-	return zap.New(&core{log: log.With("component", "etcd")})
+	return zap.New(&core{log: log.With("component", "etcd"), closing: closing})
 }
 
 // expected are warnings about what is so by choice, or passes on its own when a member starts for the first time.
@@ -30,19 +32,20 @@ func expected(message string) bool {
 
 // core writes entries of zap to slog.
 type core struct {
-	log    *slog.Logger
-	fields []zapcore.Field
+	log     *slog.Logger
+	fields  []zapcore.Field
+	closing *atomic.Bool
 }
 
 // Enabled keeps etcd's many informational lines out.
 func (c *core) Enabled(level zapcore.Level) bool {
-	return level >= zapcore.WarnLevel
+	return level >= zapcore.WarnLevel && !c.closing.Load()
 }
 
 // With returns a core that adds fields to every entry.
 func (c *core) With(fields []zapcore.Field) zapcore.Core {
 	all := append(append([]zapcore.Field(nil), c.fields...), fields...)
-	return &core{log: c.log, fields: all}
+	return &core{log: c.log, fields: all, closing: c.closing}
 }
 
 // Check adds the core to an entry that it wants.
