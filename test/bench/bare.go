@@ -95,11 +95,15 @@ func (h *bareHost) invoke(ctx context.Context) ([]byte, error) {
 	}
 }
 
+// stop ends the host, and with it the bootstrap, which leaves when nobody answers its request for work. It waits for
+// that, so that the end of one measurement does not disturb the next.
 func (h *bareHost) stop() {
 	_ = h.server.Close()
 	<-h.served
-	if h.command != nil && h.command.Process != nil {
-		_ = h.command.Process.Kill()
-		_ = h.command.Wait()
+	if h.command == nil || h.command.Process == nil {
+		return
 	}
+	kill := time.AfterFunc(10*time.Second, func() { _ = h.command.Process.Kill() })
+	defer kill.Stop()
+	_ = h.command.Wait()
 }

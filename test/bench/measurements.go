@@ -87,10 +87,26 @@ func warmOverhead(ctx context.Context, b *bench) (ours, peer []float64, err erro
 	})
 }
 
-// enforceCold makes the next call of a function cold.
+// enforceCold makes the next call of a function cold, and waits until the old sandboxes are gone: their end is not part
+// of the next start.
 func (b *bench) enforceCold(ctx context.Context, f *typev1.Function) error {
 	_, err := deployerv1.NewDeployerServiceClient(b.conn).EnforceColdStart(ctx, &deployerv1.EnforceColdStartRequest{Parent: b.parent, Functions: []string{f.GetName()}})
-	return err
+	if err != nil {
+		return err
+	}
+	local := localv1.NewLocalServiceClient(b.conn)
+	id := f.GetName()[strings.LastIndexByte(f.GetName(), '/')+1:]
+	for {
+		running, err := local.ListSandboxes(ctx, &localv1.ListSandboxesRequest{FunctionId: id})
+		if err != nil || len(running.GetSandboxes()) == 0 {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }
 
 func coldProcess(ctx context.Context, b *bench) (ours, peer []float64, err error) {
