@@ -25,12 +25,22 @@ type BenchmarkOutput struct {
 	ContainerID string
 	// ColdStartVar echoes the environment variable that enforces cold starts.
 	ColdStartVar string
-	// Result is the function's own result: `result.result`, or the whole `result` when the function did not use that form.
-	Result json.RawMessage
-	// Measurement holds the function's own numeric measurements, such as compute_time in microseconds; nil when there are none.
-	Measurement map[string]float64
 	// Output is the answer after unwrapping `body`, otherwise as received.
 	Output json.RawMessage
+	// result is the answer's field of that name.
+	result json.RawMessage
+}
+
+// Result returns the function's own result: `result.result`, or the whole `result` when the function did not use that form.
+func (o *BenchmarkOutput) Result() json.RawMessage {
+	result, _ := splitResult(o.result)
+	return result
+}
+
+// Measurement returns the function's own numeric measurements, such as compute_time in microseconds; nil when there are none.
+func (o *BenchmarkOutput) Measurement() map[string]float64 {
+	_, measurement := splitResult(o.result)
+	return measurement
 }
 
 // BenchmarkMicros returns the handler's time in microseconds, and false when the wrapper did not report it.
@@ -81,16 +91,39 @@ func excerpt(raw []byte) string {
 
 // wireOutput is the superset of the fields that the wrappers send.
 type wireOutput struct {
-	Begin        json.RawMessage `json:"begin"`
-	End          json.RawMessage `json:"end"`
-	ResultsTime  json.RawMessage `json:"results_time"`
-	IsCold       json.RawMessage `json:"is_cold"`
-	RequestID    json.RawMessage `json:"request_id"`
-	ContainerID  json.RawMessage `json:"container_id"`
-	ColdStartVar json.RawMessage `json:"cold_start_var"`
-	Result       json.RawMessage `json:"result"`
-	ErrorMessage json.RawMessage `json:"errorMessage"`
-	ErrorType    json.RawMessage `json:"errorType"`
+	begin, end, resultsTime, isCold, requestID, containerID, coldStartVar, result, errorMessage, errorType, body json.RawMessage
+}
+
+// newWireOutput finds the fields of an answer that is a valid JSON object.
+func newWireOutput(object []byte) *wireOutput {
+	w := &wireOutput{}
+	members(object, func(key, value []byte) {
+		switch string(key) {
+		case "begin":
+			w.begin = value
+		case "end":
+			w.end = value
+		case "results_time":
+			w.resultsTime = value
+		case "is_cold":
+			w.isCold = value
+		case "request_id":
+			w.requestID = value
+		case "container_id":
+			w.containerID = value
+		case "cold_start_var":
+			w.coldStartVar = value
+		case "result":
+			w.result = value
+		case "errorMessage":
+			w.errorMessage = value
+		case "errorType":
+			w.errorType = value
+		case "body":
+			w.body = value
+		}
+	})
+	return w
 }
 
 // ParseBenchmarkOutput reads what a function answered. It unwraps `body` (string or object), takes `begin` and `end` as string
@@ -98,85 +131,74 @@ type wireOutput struct {
 // required; a missing or malformed field is an *OutputError that names it. An answer that is a provider's error object gives an
 // error that wraps ErrFunctionFailed.
 func ParseBenchmarkOutput(answer []byte) (*BenchmarkOutput, error) {
-	body, err := unwrapBody(answer)
+	body, wire, err := unwrapBody(answer)
 	if err != nil {
 		return nil, err
 	}
-	var wire wireOutput
-	if err := json.Unmarshal(body, &wire); err != nil {
-		return nil, &OutputError{Problem: "cannot be read: " + err.Error(), Excerpt: excerpt(body)}
-	}
-	if isAbsent(wire.RequestID) && !isAbsent(wire.ErrorMessage) {
+	if isAbsent(wire.requestID) && !isAbsent(wire.errorMessage) {
 		return nil, functionFailure(wire)
 	}
 	p := outputParser{body: body}
-	out := &BenchmarkOutput{Output: body}
-	out.RequestID = p.requiredString("request_id", wire.RequestID)
-	out.IsCold = p.requiredBool("is_cold", wire.IsCold)
-	out.Begin = p.time("begin", wire.Begin)
-	out.End = p.time("end", wire.End)
-	out.ResultsTime = p.optionalNumber("results_time", wire.ResultsTime)
-	out.ContainerID = p.optionalString("container_id", wire.ContainerID)
-	out.ColdStartVar = p.optionalString("cold_start_var", wire.ColdStartVar)
+	out := &BenchmarkOutput{Output: body, result: wire.result}
+	out.RequestID = p.requiredString("request_id", wire.requestID)
+	out.IsCold = p.requiredBool("is_cold", wire.isCold)
+	out.Begin = p.time("begin", wire.begin)
+	out.End = p.time("end", wire.end)
 	if p.err != nil {
 		return nil, p.err
 	}
 	if out.Begin.IsZero() != out.End.IsZero() {
 		return nil, p.wrong("end", "must come together with \"begin\"; only one of them is there")
 	}
-	out.Result, out.Measurement = splitResult(wire.Result)
+	// These are informational: another type than expected is no reason to refuse the answer.
+	if f, ok := plainNumber(wire.resultsTime); ok {
+		out.ResultsTime = &f
+	}
+	out.ContainerID, _ = plainString(wire.containerID)
+	out.ColdStartVar, _ = plainString(wire.coldStartVar)
 	return out, nil
 }
 
-func functionFailure(wire wireOutput) error {
-	var message, kind string
-	if json.Unmarshal(wire.ErrorMessage, &message) != nil {
-		message = string(wire.ErrorMessage)
+func functionFailure(wire *wireOutput) error {
+	message, ok := plainString(wire.errorMessage)
+	if !ok {
+		message = string(wire.errorMessage)
 	}
-	if json.Unmarshal(wire.ErrorType, &kind) == nil && kind != "" {
+	if kind, ok := plainString(wire.errorType); ok && kind != "" {
 		message = kind + ": " + message
 	}
 	return fmt.Errorf("%w: %s", ErrFunctionFailed, message)
 }
 
 // unwrapBody parses the answer and takes the object under `body` when there is one.
-func unwrapBody(answer []byte) (json.RawMessage, error) {
+func unwrapBody(answer []byte) (json.RawMessage, *wireOutput, error) {
 	current := bytes.TrimSpace(answer)
 	// AWS wrappers wrap once; a gateway in front may wrap once more.
 	for range 3 {
 		if len(current) == 0 {
-			return nil, &OutputError{Problem: "is empty; the function has to answer with a JSON object"}
+			return nil, nil, &OutputError{Problem: "is empty; the function has to answer with a JSON object"}
 		}
 		if !json.Valid(current) {
 			cleaned, changed := replaceNonFinite(current)
 			if !changed || !json.Valid(cleaned) {
-				return nil, &OutputError{Problem: "is not JSON", Excerpt: excerpt(current)}
+				return nil, nil, &OutputError{Problem: "is not JSON", Excerpt: excerpt(current)}
 			}
 			current = cleaned
 		}
 		if current[0] != '{' {
-			return nil, &OutputError{Problem: "is not a JSON object", Excerpt: excerpt(current)}
+			return nil, nil, &OutputError{Problem: "is not a JSON object", Excerpt: excerpt(current)}
 		}
-		var envelope struct {
-			Body json.RawMessage `json:"body"`
+		wire := newWireOutput(current)
+		if isAbsent(wire.body) {
+			return json.RawMessage(current), wire, nil
 		}
-		if err := json.Unmarshal(current, &envelope); err != nil {
-			return nil, &OutputError{Problem: "cannot be read: " + err.Error(), Excerpt: excerpt(current)}
+		inner := []byte(wire.body)
+		if text, ok := plainString(wire.body); ok {
+			inner = []byte(text)
 		}
-		if isAbsent(envelope.Body) {
-			return json.RawMessage(current), nil
-		}
-		inner := bytes.TrimSpace(envelope.Body)
-		if inner[0] == '"' {
-			var text string
-			if err := json.Unmarshal(inner, &text); err != nil {
-				return nil, &OutputError{Field: "body", Problem: "cannot be decoded: " + err.Error(), Excerpt: excerpt(current)}
-			}
-			inner = bytes.TrimSpace([]byte(text))
-		}
-		current = inner
+		current = bytes.TrimSpace(inner)
 	}
-	return nil, &OutputError{Field: "body", Problem: "is nested more than twice", Excerpt: excerpt(current)}
+	return nil, nil, &OutputError{Field: "body", Problem: "is nested more than twice", Excerpt: excerpt(current)}
 }
 
 // splitResult finds the function's own result and its measurements in all nestings.
@@ -240,8 +262,8 @@ func (p *outputParser) requiredString(field string, raw json.RawMessage) string 
 		p.fail(field, "is missing")
 		return ""
 	}
-	var s string
-	if json.Unmarshal(raw, &s) != nil {
+	s, ok := plainString(raw)
+	if !ok {
 		p.fail(field, "must be a string, not "+excerpt(raw))
 		return ""
 	}
@@ -256,40 +278,20 @@ func (p *outputParser) requiredBool(field string, raw json.RawMessage) bool {
 		p.fail(field, "is missing")
 		return false
 	}
-	var b bool
-	if json.Unmarshal(raw, &b) != nil {
+	b, ok := plainBool(raw)
+	if !ok {
 		p.fail(field, "must be true or false, not "+excerpt(raw))
 	}
 	return b
-}
-
-// optionalString takes a string and ignores any other type: these fields are informational.
-func (p *outputParser) optionalString(_ string, raw json.RawMessage) string {
-	var s string
-	if isAbsent(raw) || json.Unmarshal(raw, &s) != nil {
-		return ""
-	}
-	return s
-}
-
-func (p *outputParser) optionalNumber(_ string, raw json.RawMessage) *float64 {
-	var f float64
-	if isAbsent(raw) || json.Unmarshal(raw, &f) != nil {
-		return nil
-	}
-	return &f
 }
 
 func (p *outputParser) time(field string, raw json.RawMessage) time.Time {
 	if isAbsent(raw) {
 		return time.Time{}
 	}
-	text := string(raw)
-	if raw[0] == '"' {
-		if json.Unmarshal(raw, &text) != nil {
-			p.fail(field, "must be seconds since 1970, not "+excerpt(raw))
-			return time.Time{}
-		}
+	text, ok := plainString(raw)
+	if !ok {
+		text = string(raw)
 	}
 	t, err := parseEpochSeconds(strings.TrimSpace(text))
 	if err != nil {
@@ -305,6 +307,9 @@ var errNotEpoch = errors.New("not seconds since 1970")
 
 // parseEpochSeconds reads decimal seconds exactly: a binary float would lose the last microsecond digits.
 func parseEpochSeconds(text string) (time.Time, error) {
+	if micros, ok := plainEpoch(text); ok {
+		return time.UnixMicro(micros), nil
+	}
 	if len(text) == 0 || len(text) > maxEpochDigits || strings.Trim(text, "0123456789.eE+-") != "" {
 		return time.Time{}, errNotEpoch
 	}
@@ -327,4 +332,25 @@ func parseEpochSeconds(text string) (time.Time, error) {
 		return time.Time{}, errNotEpoch
 	}
 	return time.UnixMicro(quotient.Int64()), nil
+}
+
+// plainEpoch reads the usual form, digits with at most six decimals, without the cost of big numbers.
+func plainEpoch(text string) (micros int64, ok bool) {
+	const wholeDigits, decimals = 11, 6
+	whole, fraction, _ := strings.Cut(text, ".")
+	if whole == "" || len(whole) > wholeDigits || len(fraction) > decimals {
+		return 0, false
+	}
+	for _, part := range [2]string{whole, fraction} {
+		for _, c := range []byte(part) {
+			if c < '0' || c > '9' {
+				return 0, false
+			}
+			micros = 10*micros + int64(c-'0')
+		}
+	}
+	for range decimals - len(fraction) {
+		micros *= 10
+	}
+	return micros, true
 }
