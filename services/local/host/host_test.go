@@ -122,11 +122,13 @@ func newProcessKind(t testing.TB, dir string) *process.Kind {
 
 var python = sandbox.Runtime{Language: "python"}
 
-func newDockerKind(t testing.TB, dir string) host.Kind {
+func newDockerKind(t testing.TB, dir string) host.Kind { return openDocker(t, dir, false) }
+
+func openDocker(t testing.TB, dir string, noEgress bool) host.Kind {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	k, err := docker.Open(ctx, docker.Options{Owner: dir, Log: logger(t)})
+	k, err := docker.Open(ctx, docker.Options{Owner: dir, NoEgress: noEgress, Log: logger(t)})
 	if err != nil {
 		t.Skipf("needs docker: %v", err)
 	}
@@ -504,5 +506,103 @@ func TestSecondHostIsRefused(t *testing.T) {
 	_, err := host.New(host.Options{StateDir: dir, Kinds: h.Kinds(), Log: logger(t)})
 	if errs.Reason(err) != "STATE_DIRECTORY_IN_USE" {
 		t.Errorf("second host: %v", err)
+	}
+}
+
+// TestCPUShare lets a function burn processor time. A loaded machine gives it less, never more.
+func TestCPUShare(t *testing.T) {
+	eachKind(t, func(t *testing.T, newHost func(func(*host.Options)) *host.Host) {
+		h := newHost(nil)
+		if reason := h.Kinds()[0].Capabilities().CPULimit; reason != "" {
+			t.Skipf("needs control groups for processor time: %s", reason)
+		}
+		deploy(t, h, "burn", "import time\ndef handler(e, c):\n    t, p = time.monotonic(), time.process_time()\n    while time.monotonic() - t < 2: pass\n    return (time.process_time() - p) / (time.monotonic() - t)", func(c *host.Config) { c.MemoryMB = 177 })
+		for range 2 { // the share of a container may be set a moment after the first invocation has begun
+			out := invoke(t, h, "burn", "{}")
+			share, err := strconv.ParseFloat(string(out.Body), 64)
+			if err != nil {
+				t.Fatalf("answer %s", out.Body)
+			}
+			if share > 0.3 {
+				t.Errorf("with 177 of 1769 MB the function got %.2f processors", share)
+			}
+		}
+	})
+}
+
+func TestNoEgress(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, func(t testing.TB, dir string) host.Kind { return openDocker(t, dir, true) }, nil)
+	deploy(t, h, "out", "import socket\ndef handler(e, c):\n    try:\n        socket.create_connection((e['host'], 80), timeout=3)\n    except OSError:\n        return 'held back'", nil)
+	// Where there is no way out at all, the test says little; the invocation itself shows that the Runtime API is within reach.
+	if out := invoke(t, h, "out", `{"host": "192.0.2.77"}`); string(out.Body) != `"held back"` {
+		t.Errorf("answer %s, failure %s", out.Body, out.Record.ErrorMessage)
+	}
+}
+
+// TestNodejs runs the other language on both kinds.
+func TestNodejs(t *testing.T) {
+	eachKind(t, func(t *testing.T, newHost func(func(*host.Options)) *host.Host) {
+		h := newHost(nil)
+		nodejs := sandbox.Runtime{Language: "nodejs"}
+		if err := h.Kinds()[0].Available(t.Context(), nodejs, ""); err != nil {
+			t.Skipf("needs Node.js: %v", err)
+		}
+		code := "exports.handler = async (event, context) => { console.log('hi'); if (event.grow) { const x = []; for (;;) x.push(Buffer.alloc(1 << 20, 1)); } return {n: event.n, id: context.awsRequestId}; }"
+		c := host.Config{Runtime: nodejs, MemoryMB: 256, Timeout: 20 * time.Second}
+		if _, err := h.Deploy(t.Context(), host.Spec{Name: "node", Config: c}, zipOf(t, map[string]string{"handler.js": code})); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			out := invoke(t, h, "node", `{"n": 5}`)
+			if out.Record.Failure != "" || !strings.Contains(string(out.Body), `"n":5`) || !strings.Contains(out.Tail, "hi") {
+				t.Errorf("answer %s, record %+v, log\n%s", out.Body, out.Record, out.Tail)
+			}
+		}
+		if out := invoke(t, h, "node", `{"grow": true}`); out.Record.Failure != host.FailureOutOfMemory {
+			t.Errorf("record %+v", out.Record)
+		}
+	})
+}
+
+func TestHostLimitEvictsIdleSandboxes(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, kinds["process"], func(o *host.Options) { o.MaxSandboxes = 1 })
+	deploy(t, h, "a", echo, nil)
+	deploy(t, h, "b", echo, nil)
+	for _, name := range []string{"a", "b", "a"} {
+		if out := invoke(t, h, name, "{}"); out.Record.Failure != "" || !out.Record.Cold {
+			t.Errorf("%s: %+v", name, out.Record)
+		}
+	}
+}
+
+func TestConcurrentUse(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, kinds["process"], nil)
+	deploy(t, h, "f", "def handler(e, c):\n    return e['n']", func(c *host.Config) { c.MaxConcurrency = 4; c.MemoryMB = 1769 })
+	var wg sync.WaitGroup
+	for worker := range 4 {
+		wg.Go(func() {
+			for n := range 50 {
+				want := strconv.Itoa(worker*1000 + n)
+				out, err := h.Invoke(t.Context(), host.Call{Function: "f", Payload: []byte(`{"n": ` + want + `}`)})
+				if err != nil || string(out.Body) != want {
+					t.Errorf("invocation %s: %+v, error %v", want, out, err)
+					return
+				}
+			}
+		})
+	}
+	// Changes while invocations run: each version's sandboxes serve their own.
+	for range 3 {
+		if _, err := h.Configure(t.Context(), "f", host.Config{Runtime: python, MaxConcurrency: 8, MemoryMB: 1769}); err != nil {
+			t.Error(err)
+		}
+	}
+	wg.Wait()
+	records, err := h.Records("f", host.Query{})
+	if err != nil || len(records) != 200 {
+		t.Errorf("%d records, error %v", len(records), err)
 	}
 }
