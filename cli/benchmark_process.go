@@ -1,9 +1,7 @@
 package cli
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,15 +9,14 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/sebs-suite/sebs/cli/display"
 	"github.com/sebs-suite/sebs/cli/exitcode"
 	metricsv1 "github.com/sebs-suite/sebs/gen/go/sebs/metrics/v1"
+	"github.com/sebs-suite/sebs/internal/errs"
 	"github.com/sebs-suite/sebs/internal/sebsformat"
 )
-
-// processChunk is how many invocations one request for metrics names; without their answers they take a few MB.
-const processChunk = 10_000
 
 func (a *app) benchmarkProcessCommand() *cobra.Command {
 	f := &commonFlags{}
@@ -40,16 +37,17 @@ func (a *app) benchmarkProcessCommand() *cobra.Command {
 				return err
 			}
 			return a.with(cmd.Context(), options, func(s *session, show *display.Display) error {
-				p := &processor{app: a, s: s, show: show, filled: map[string]map[string]*sebsformat.Invocation{}, metrics: map[string]json.RawMessage{}}
-				if err := p.download(cmd.Context(), input); err != nil {
-					return err
-				}
 				output := filepath.Join(f.outputDir, "results.json")
-				if err := p.write(input, output); err != nil {
+				summary, err := processFile(cmd.Context(), s, show, input, output)
+				if err != nil {
 					return err
 				}
-				show.Note("%d invocations got metrics, %d have none yet; results: %s", p.found, p.missing, output)
-				return nil
+				show.Note("%d invocations got metrics, %d have none yet; results: %s", summary.GetFoundCount(), summary.GetMissingCount(), output)
+				format, err := a.format()
+				if err != nil {
+					return err
+				}
+				return a.printStatistics(format, summary.GetStatistics())
 			})
 		},
 	}
@@ -57,123 +55,78 @@ func (a *app) benchmarkProcessCommand() *cobra.Command {
 	return cmd
 }
 
-// processor adds metrics to a result file in two passes, so that the answers in it are never all in memory.
-type processor struct {
-	*app
-	s              *session
-	show           *display.Display
-	filled         map[string]map[string]*sebsformat.Invocation
-	metrics        map[string]json.RawMessage
-	found, missing int64
-}
-
-// download asks for the metrics of every invocation of the file.
-func (p *processor) download(ctx context.Context, input string) error {
-	chunk := newChunk()
-	header, err := walkFile(input, func(function, _ string, inv *sebsformat.Invocation) error {
-		bare := *inv
-		bare.Output = json.RawMessage("{}")
-		chunk.Add(function, &bare)
-		return nil
-	})
+// processFile streams a result file to the service and what comes back into another file, so that neither side ever
+// holds it as a whole.
+func processFile(ctx context.Context, s *session, show *display.Display, input, output string) (summary *metricsv1.ProcessResultsSummary, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := metricsv1.NewMetricsServiceClient(s.conn).ProcessResults(ctx)
 	if err != nil {
-		return exitcode.With(exitcode.Usage, fmt.Errorf("read %s: %w", input, err))
+		return nil, err
 	}
-	for _, part := range split(chunk, processChunk) {
-		part.Header = *header
-		if err := p.ask(ctx, part); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func newChunk() *sebsformat.Experiment {
-	return &sebsformat.Experiment{Invocations: map[string]map[string]*sebsformat.Invocation{}}
-}
-
-// split cuts an experiment into parts of at most n invocations.
-func split(e *sebsformat.Experiment, n int) []*sebsformat.Experiment {
-	var parts []*sebsformat.Experiment
-	part, count := newChunk(), 0
-	for _, function := range sortedKeys(e.Invocations) {
-		for _, key := range sortedKeys(e.Invocations[function]) {
-			if count == n {
-				parts = append(parts, part)
-				part, count = newChunk(), 0
-			}
-			if part.Invocations[function] == nil {
-				part.Invocations[function] = map[string]*sebsformat.Invocation{}
-			}
-			part.Invocations[function][key] = e.Invocations[function][key]
-			count++
-		}
-	}
-	return append(parts, part)
-}
-
-// ask downloads the metrics of one part and remembers what came back.
-func (p *processor) ask(ctx context.Context, part *sebsformat.Experiment) error {
-	var raw bytes.Buffer
-	if err := sebsformat.Write(&raw, part); err != nil {
-		return fmt.Errorf("encode results: %w", err)
-	}
-	op, err := metricsv1.NewMetricsServiceClient(p.s.conn).DownloadMetrics(ctx, &metricsv1.DownloadMetricsRequest{ResultsJson: raw.Bytes()})
-	if err != nil {
-		return err
-	}
-	response := &metricsv1.DownloadMetricsResponse{}
-	if err := p.follow(ctx, p.s, p.show, op, response); err != nil {
-		return err
-	}
-	content := response.GetResultsJson()
-	if ref := response.GetResultsRef(); ref != "" {
-		if content, err = readReference(ctx, p.s, ref); err != nil {
-			return err
-		}
-	}
-	filled, err := sebsformat.Read(bytes.NewReader(content), sebsformat.ReadOptions{})
-	if err != nil {
-		return fmt.Errorf("read the processed results: %w", err)
-	}
-	p.found += response.GetFoundCount()
-	p.missing += response.GetMissingCount()
-	for function, invocations := range filled.Invocations {
-		if p.filled[function] == nil {
-			p.filled[function] = map[string]*sebsformat.Invocation{}
-		}
-		for key, inv := range invocations {
-			p.filled[function][key] = inv
-		}
-	}
-	for function, values := range filled.Metrics {
-		p.metrics[function] = values
-	}
-	return nil
-}
-
-// write copies the file with what was downloaded put in.
-func (p *processor) write(input, output string) error {
-	merged := newChunk()
-	return writeFile(output, func(w io.Writer) error {
-		header, err := walkFile(input, func(function, key string, inv *sebsformat.Invocation) error {
-			if filled := p.filled[function][key]; filled != nil {
-				inv.ProviderTimes, inv.Billing = filled.ProviderTimes, filled.Billing
-				inv.Stats.MemoryUsedMB = filled.Stats.MemoryUsedMB
-			}
-			if merged.Invocations[function] == nil {
-				merged.Invocations[function] = map[string]*sebsformat.Invocation{}
-			}
-			merged.Invocations[function][key] = inv
-			return nil
-		})
+	var sending errgroup.Group
+	sending.Go(func() error {
+		err := sendResults(stream, input)
 		if err != nil {
-			return err
+			cancel()
 		}
-		merged.Header = *header
-		merged.Metrics = p.metrics
-		return sebsformat.Write(w, merged)
+		return err
 	})
+	err = writeFile(output, func(w io.Writer) error {
+		for {
+			part, err := stream.Recv()
+			if errors.Is(err, io.EOF) {
+				show.Finish()
+				return nil
+			}
+			if err != nil {
+				return errs.FromStatus(err)
+			}
+			if p := part.GetProgress(); p != nil {
+				show.Update(display.Step{Phase: "metrics", Message: p.GetFunction(), Current: p.GetFoundCount(), Total: p.GetTotalCount()})
+			}
+			if part.GetSummary() != nil {
+				summary = part.GetSummary()
+			}
+			if _, err := w.Write(part.GetChunk()); err != nil {
+				return err
+			}
+		}
+	})
+	if sendErr := sending.Wait(); sendErr != nil {
+		return nil, sendErr
+	}
+	if err == nil && summary == nil {
+		err = errors.New("the service ended without a summary")
+	}
+	return summary, err
+}
+
+// sendResults sends a result file. A service that has answered before the end makes the rest void; its answer tells why.
+func sendResults(stream metricsv1.MetricsService_ProcessResultsClient, name string) (err error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return exitcode.With(exitcode.Usage, err)
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	options := &metricsv1.ProcessResultsRequest_Options{Options: &metricsv1.ProcessResultsOptions{}}
+	if err := stream.Send(&metricsv1.ProcessResultsRequest{Part: options}); err != nil {
+		return ignoreEnd(err)
+	}
+	_, err = io.Copy(chunkWriter(func(chunk []byte) error {
+		return stream.Send(&metricsv1.ProcessResultsRequest{Part: &metricsv1.ProcessResultsRequest_Chunk{Chunk: chunk}})
+	}), file)
+	if err != nil {
+		return ignoreEnd(err)
+	}
+	return stream.CloseSend()
+}
+
+func ignoreEnd(err error) error {
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
 }
 
 func walkFile(name string, each func(function, key string, inv *sebsformat.Invocation) error) (_ *sebsformat.Header, err error) {

@@ -31,6 +31,11 @@ func (a *app) printRun(format output.Format, run *experimentsv1.Run) error {
 	return statisticsRows(run.GetStatistics()).Write(a.Stdout)
 }
 
+// printStatistics prints statistics alone.
+func (a *app) printStatistics(format output.Format, statistics *metricsv1.Statistics) error {
+	return output.Message(a.Stdout, format, statistics, func() output.Rows { return statisticsRows(statistics) })
+}
+
 // statisticsRows lays out statistics: a line per function and temperature.
 func statisticsRows(statistics *metricsv1.Statistics) output.Rows {
 	rows := output.Rows{Header: []string{
