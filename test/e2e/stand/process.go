@@ -26,7 +26,7 @@ const (
 	endLimit = 20 * time.Second
 	pollStep = 20 * time.Millisecond
 	// tailBytes is how much of a log a failed test shows.
-	tailBytes = 3 << 10
+	tailBytes = 2 << 10
 )
 
 // Process is one program that a test runs. It can be run again after its end.

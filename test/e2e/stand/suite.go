@@ -125,7 +125,7 @@ func (s *Suite) service(program, name string, args ...string) *Service {
 	state := filepath.Join(s.dir, name)
 	address := Address(s.t)
 	args = append([]string{
-		"--etcd", s.Etcd.Endpoint, "--nats", s.NATS.URL, "--state-dir", state, "--http-listen", address,
+		"--etcd", s.Etcd.Endpoint, "--nats", s.NATS.URL, "--state-dir", state, "--http-listen", address, "--log-level", "debug",
 	}, args...)
 	p := newProcess(s.t, name, s.Binaries.Path("sebs-"+program), s.dir, args...)
 	p.Ready = answers("http://" + address + "/readyz")
@@ -156,7 +156,9 @@ func (s *Suite) Dial() *grpc.ClientConn {
 
 // Sandboxes are the processes of functions on the local platform, by id, with their command lines: every process that works
 // in the local service's directory of sandboxes or was started with it, except the service.
-func (s *Suite) Sandboxes() map[int]string { return Below(s.t, filepath.Join(s.Local.StateDir, "local")) }
+func (s *Suite) Sandboxes() map[int]string {
+	return Below(s.t, filepath.Join(s.Local.StateDir, "local"))
+}
 
 // Below finds the processes whose working directory, command line or environment names a directory.
 func Below(t testing.TB, dir string) map[int]string {

@@ -1,0 +1,3 @@
+#!/bin/bash
+echo 'init.sh finds no ferry' >&2
+exit 4

@@ -1,0 +1,9 @@
+calls = 0
+
+
+def handler(event):
+    global calls
+    calls += 1
+    if calls % 2 == 0:
+        return {"result": object()}
+    return {"result": calls}

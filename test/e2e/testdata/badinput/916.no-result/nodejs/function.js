@@ -1,0 +1,11 @@
+'use strict';
+
+let calls = 0;
+
+exports.handler = async () => {
+  calls += 1;
+  if (calls % 2 === 0) {
+    return { outcome: calls };
+  }
+  return { result: calls };
+};

@@ -1,0 +1,6 @@
+import time
+
+
+def handler(event):
+    time.sleep(2)
+    return {"result": 1}
