@@ -83,7 +83,7 @@ func (g *tableGate) forward(w http.ResponseWriter, r *http.Request, body []byte)
 		g.refuse(w, http.StatusServiceUnavailable, "ServiceUnavailable", "the table store does not answer")
 		return
 	}
-	defer answer.Body.Close()
+	defer func() { _ = answer.Body.Close() }() // only read
 	for _, name := range []string{"Content-Type", "X-Amzn-Requestid", "X-Amz-Crc32", "Content-Length"} {
 		if v := answer.Header.Get(name); v != "" {
 			w.Header().Set(name, v)

@@ -134,7 +134,7 @@ func (h *httpContent) get(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *httpContent) send(w http.ResponseWriter, r *http.Request, o object.Object, rng object.Range, body io.ReadCloser, status int) {
-	defer body.Close()
+	defer func() { _ = body.Close() }() // only read
 	describeObject(w, o)
 	w.Header().Set("Accept-Ranges", "bytes")
 	w.Header().Set("Content-Length", strconv.FormatInt(rng.LengthBytes, 10))
@@ -180,7 +180,8 @@ func parseRange(header string, size int64) (r object.Range, partial bool, err er
 	if !ok {
 		return whole, false, nil
 	}
-	first, last := int64(0), size-1
+	var first int64
+	last := size - 1
 	if from == "" {
 		n, err := strconv.ParseInt(to, 10, 64)
 		if err != nil || n < 0 {

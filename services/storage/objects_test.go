@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -282,10 +283,10 @@ func TestHTTPContent(t *testing.T) {
 	if res, _ := do("GET", url, "", "Range", "bytes=10-"); res.StatusCode != http.StatusRequestedRangeNotSatisfiable || res.Header.Get("Content-Range") != "bytes */10" {
 		t.Errorf("range behind the end: %d", res.StatusCode)
 	}
-	if res, body := do("HEAD", url, ""); res.StatusCode != 200 || body != "" || res.ContentLength != 10 {
+	if res, body := do("HEAD", url, ""); res.StatusCode != http.StatusOK || body != "" || res.ContentLength != 10 {
 		t.Errorf("head: %d %q %d", res.StatusCode, body, res.ContentLength)
 	}
-	if res, body := do("GET", url+"x", ""); res.StatusCode != 404 || !strings.Contains(body, "OBJECT_NOT_FOUND") {
+	if res, body := do("GET", url+"x", ""); res.StatusCode != http.StatusNotFound || !strings.Contains(body, "OBJECT_NOT_FOUND") {
 		t.Errorf("missing: %d %s", res.StatusCode, body)
 	}
 }
@@ -395,6 +396,9 @@ func TestFunctionAccount(t *testing.T) {
 	}
 }
 
+// streamMiB is the size of the object that TestFlatMemory streams.
+var streamMiB = flag.Int64("stream-mib", 256, "MiB of the object that the memory test streams")
+
 // zeros reads as many zero bytes as asked.
 type zeros int64
 
@@ -414,7 +418,8 @@ func TestFlatMemory(t *testing.T) {
 	}
 	b := start(t)
 	bucket := b.ensure(t, localA, benchmarks).GetName()
-	const size, limit = int64(256 << 20), int64(96 << 20)
+	const limit = int64(96 << 20)
+	size := *streamMiB << 20
 	var peak int64
 	stop := make(chan struct{})
 	watched := make(chan struct{})

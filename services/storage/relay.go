@@ -210,7 +210,7 @@ func (r *relays) serveBytes(l net.Listener, t target) (closeRelay func() error) 
 
 // pass copies both ways until both ends have closed.
 func (r *relays) pass(ctx context.Context, client net.Conn, t target) {
-	defer client.Close()
+	defer hangUp(client)
 	dialing, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	address, err := t(dialing)
@@ -224,8 +224,8 @@ func (r *relays) pass(ctx context.Context, client net.Conn, t target) {
 		r.log.WarnContext(ctx, "store relay cannot connect", "error", err)
 		return
 	}
-	defer server.Close()
-	stop := context.AfterFunc(ctx, func() { client.Close(); server.Close() })
+	defer hangUp(server)
+	stop := context.AfterFunc(ctx, func() { hangUp(client, server) })
 	defer stop()
 	done := make(chan struct{})
 	go func() {
@@ -236,11 +236,17 @@ func (r *relays) pass(ctx context.Context, client net.Conn, t target) {
 	<-done
 }
 
+// hangUp ends connections; one that is closed already says so, which is no news.
+func hangUp(connections ...net.Conn) {
+	for _, c := range connections {
+		_ = c.Close()
+	}
+}
+
 // copyHalf copies one direction and tells the receiver that no more comes.
 func copyHalf(to, from net.Conn) {
 	if _, err := io.Copy(to, from); err != nil {
-		to.Close()
-		from.Close()
+		hangUp(to, from)
 		return
 	}
 	if half, ok := to.(interface{ CloseWrite() error }); ok {

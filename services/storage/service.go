@@ -96,6 +96,12 @@ func (s *Service) ensureBucket(ctx context.Context, d deployment, role typev1.Bu
 	}
 	if created {
 		s.log.InfoContext(ctx, "bucket created", "platform", d.platform, "deployment", d.id, "bucket", name)
+		// Functions that were deployed before the bucket was lost keep their access.
+		if o.Embedded && p.Recorded && role == typev1.BucketRole_BUCKET_ROLE_BENCHMARKS {
+			if _, err := o.Grant(ctx, d.id, name); err != nil {
+				return Bucket{}, fmt.Errorf("give the functions of deployment %s access to bucket %s: %w", d.id, name, err)
+			}
+		}
 	}
 	if p.Recorded && !recorded {
 		if err := s.recordBucket(ctx, d, role, name); err != nil {

@@ -198,6 +198,8 @@ func (f *files) HeadBucket(ctx context.Context, in *s3.HeadBucketInput) (*s3.Hea
 }
 
 // GetBucketAcl implements backend.Backend.
+//
+//nolint:staticcheck // the interface spells it so
 func (f *files) GetBucketAcl(ctx context.Context, in *s3.GetBucketAclInput) ([]byte, error) {
 	c := *in
 	c.Bucket = f.pathPtr(in.Bucket)
@@ -213,6 +215,8 @@ func (f *files) CreateBucket(ctx context.Context, in *s3.CreateBucketInput, acl 
 }
 
 // PutBucketAcl implements backend.Backend.
+//
+//nolint:staticcheck // the interface spells it so
 func (f *files) PutBucketAcl(ctx context.Context, bucket string, data []byte) error {
 	return f.outside(f.posix.PutBucketAcl(ctx, f.path(bucket), data))
 }

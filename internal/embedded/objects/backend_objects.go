@@ -58,7 +58,7 @@ func (f *files) CopyObject(ctx context.Context, in s3response.CopyObjectInput) (
 	if err != nil {
 		return s3response.CopyObjectOutput{}, err
 	}
-	defer src.Body.Close()
+	defer func() { _ = src.Body.Close() }() // only read
 	put := s3response.PutObjectInput{
 		Bucket: in.Bucket, Key: in.Key, Body: src.Body, ContentLength: src.ContentLength,
 		ContentType: src.ContentType, ContentEncoding: src.ContentEncoding, ContentDisposition: src.ContentDisposition,
@@ -180,7 +180,7 @@ func (f *files) UploadPartCopy(ctx context.Context, in *s3.UploadPartCopyInput) 
 	if err != nil {
 		return s3response.CopyPartResult{}, err
 	}
-	defer src.Body.Close()
+	defer func() { _ = src.Body.Close() }() // only read
 	part, err := f.UploadPart(ctx, &s3.UploadPartInput{
 		Bucket: in.Bucket, Key: in.Key, UploadId: in.UploadId, PartNumber: in.PartNumber,
 		Body: src.Body, ContentLength: src.ContentLength,

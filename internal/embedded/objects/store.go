@@ -2,7 +2,6 @@ package objects
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -242,7 +241,9 @@ func (s *Store) end() error {
 	timer := time.NewTimer(stopTimeout)
 	defer timer.Stop()
 	select {
-	case <-s.served: // its error is the listener's end, which was asked for
+	case ended := <-s.served:
+		// The listener's end, which was asked for.
+		s.log.Debug("object store ended", "reason", ended)
 	case <-timer.C:
 		err = errors.Join(err, errors.New("it did not end in time"))
 	}
@@ -285,6 +286,3 @@ func (e *events) SendEvent(ctx fiber.Ctx, m s3event.EventMeta) {
 
 // Close implements s3event.S3EventSender.
 func (e *events) Close() error { return nil }
-
-// MarshalJSON keeps a store from being written anywhere by accident, with its secrets.
-func (s *Store) MarshalJSON() ([]byte, error) { return json.Marshal(s.Endpoint()) }

@@ -60,7 +60,7 @@ func install(ctx context.Context, dir string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("make a directory for the table store: %w", err)
 	}
-	defer os.RemoveAll(tmp)
+	defer func() { _ = os.RemoveAll(tmp) }() // gone already where it was moved
 	for _, name := range []string{"package.json", "package-lock.json"} {
 		data, err := files.ReadFile("dynalite/" + name)
 		if err != nil {

@@ -12,6 +12,8 @@ import (
 	"github.com/sebs-suite/sebs/platform/object/s3"
 )
 
+func secretOf(text string) secret.String { return secret.New(text) }
+
 func TestMain(m *testing.M) {
 	// The embedded store's HTTP library keeps one clock for the life of the process, and a cleaner that looks every
 	// ten seconds whether its server has ended.
