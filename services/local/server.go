@@ -48,7 +48,7 @@ func (s *Server) GetHost(ctx context.Context, _ *localv1.GetHostRequest) (*local
 	out := &localv1.Host{
 		HttpAddress:  s.urls.URL(),
 		SandboxNotes: map[string]string{},
-		Architecture: architectureEnums[host.HostArchitecture()],
+		Architecture: architectureEnums[host.Architecture()],
 	}
 	for kind, note := range s.notes {
 		out.SandboxNotes[kind] = note

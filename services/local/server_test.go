@@ -543,7 +543,7 @@ func TestDeployRefusals(t *testing.T) {
 }
 
 func otherArchitecture() typev1.Architecture {
-	if host.HostArchitecture() == "x64" {
+	if host.Architecture() == "x64" {
 		return typev1.Architecture_ARCHITECTURE_ARM64
 	}
 	return typev1.Architecture_ARCHITECTURE_X64

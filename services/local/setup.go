@@ -153,7 +153,7 @@ func tell(ctx context.Context, log *slog.Logger, h *host.Host, notes map[string]
 		reasons = append(reasons, name+": "+note)
 	}
 	sort.Strings(reasons)
-	log.InfoContext(ctx, "functions run in sandboxes of kind "+kind, "not_taken", strings.Join(reasons, "; "))
+	log.InfoContext(ctx, "kind of sandbox is chosen", "kind", kind, "not_taken", strings.Join(reasons, "; "))
 	for _, k := range h.Kinds() {
 		if missing := k.Capabilities().Missing(); len(missing) > 0 {
 			log.DebugContext(ctx, "sandboxes do not enforce everything", "kind", k.Name(), "missing", strings.Join(missing, "; "))

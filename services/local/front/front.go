@@ -222,7 +222,7 @@ func (f *Front) serveShared(w http.ResponseWriter, r *http.Request) {
 	case "/events/objects":
 		f.serveEvents(w, r)
 	default:
-		fail(w, http.StatusNotFound, "NotFound", "no such path: "+r.URL.Path+"; functions are at POST /functions/{name}", "")
+		fail(w, http.StatusNotFound, "NotFound", "no such path: "+r.URL.Path+"; functions are at POST /functions/{name}")
 	}
 }
 
@@ -233,7 +233,7 @@ func (f *Front) serveOwn(w http.ResponseWriter, r *http.Request, function string
 	case "/alive":
 		alive(w)
 	default:
-		fail(w, http.StatusNotFound, "NotFound", "no such path: "+r.URL.Path+"; use POST / or GET /alive", "")
+		fail(w, http.StatusNotFound, "NotFound", "no such path: "+r.URL.Path+"; use POST / or GET /alive")
 	}
 }
 
@@ -244,12 +244,12 @@ func alive(w http.ResponseWriter) {
 func (f *Front) serveInvocation(w http.ResponseWriter, r *http.Request, function string) {
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
-		fail(w, http.StatusMethodNotAllowed, "MethodNotAllowed", "functions are invoked by POST", "")
+		fail(w, http.StatusMethodNotAllowed, "MethodNotAllowed", "functions are invoked by POST")
 		return
 	}
 	// A page in a browser can send a plain POST to any address; it cannot leave out its origin.
 	if r.Header.Get("Origin") != "" {
-		fail(w, http.StatusForbidden, "Forbidden", "requests of web pages are refused", "")
+		fail(w, http.StatusForbidden, "Forbidden", "requests of web pages are refused")
 		return
 	}
 	payload, err := body(r)
@@ -346,7 +346,7 @@ func (f *Front) refuse(w http.ResponseWriter, err error) {
 		f.options.Log.Error("invocation failed", "error", err)
 		kind, message = "Internal", "internal error; the host's log tells more"
 	}
-	fail(w, status, kind, message, "")
+	fail(w, status, kind, message)
 }
 
 func (f *Front) serveEvents(w http.ResponseWriter, r *http.Request) {
@@ -355,12 +355,12 @@ func (f *Front) serveEvents(w http.ResponseWriter, r *http.Request) {
 		given = r.URL.Query().Get("token")
 	}
 	if f.options.EventToken == "" || subtle.ConstantTimeCompare([]byte(given), []byte(f.options.EventToken)) != 1 {
-		fail(w, http.StatusForbidden, "Forbidden", "object events need the token of the local platform", "")
+		fail(w, http.StatusForbidden, "Forbidden", "object events need the token of the local platform")
 		return
 	}
 	raw, err := io.ReadAll(io.LimitReader(r.Body, maxNotificationLen))
 	if err != nil {
-		fail(w, http.StatusBadRequest, "InvalidRequestContent", "the message ended early", "")
+		fail(w, http.StatusBadRequest, "InvalidRequestContent", "the message ended early")
 		return
 	}
 	if len(raw) == 0 || !strings.Contains(string(raw), `"Records"`) { // event sinks send a test message first
@@ -380,8 +380,9 @@ func (f *Front) serveEvents(w http.ResponseWriter, r *http.Request) {
 	write(w, http.StatusOK, doc)
 }
 
-func fail(w http.ResponseWriter, status int, kind, message, requestID string) {
-	doc, err := json.Marshal(map[string]string{"errorType": kind, "errorMessage": message, "requestId": requestID})
+// fail writes an error of a request that never became an invocation, so there is no request id.
+func fail(w http.ResponseWriter, status int, kind, message string) {
+	doc, err := json.Marshal(map[string]string{"errorType": kind, "errorMessage": message, "requestId": ""})
 	if err != nil {
 		doc = []byte("{}")
 	}

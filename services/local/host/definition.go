@@ -85,8 +85,8 @@ func checkName(name string) error {
 	return nil
 }
 
-// HostArchitecture is the architecture that this machine runs: x64 or arm64.
-func HostArchitecture() string {
+// Architecture is the one that this machine runs: x64 or arm64.
+func Architecture() string {
 	if runtime.GOARCH == "amd64" {
 		return "x64"
 	}
@@ -102,7 +102,7 @@ func (c *Config) complete() error {
 		c.Timeout = DefaultTimeout
 	}
 	if c.Architecture == "" {
-		c.Architecture = HostArchitecture()
+		c.Architecture = Architecture()
 	}
 	if c.Handler == "" {
 		c.Handler = "handler.handler"
@@ -114,8 +114,8 @@ func (c *Config) complete() error {
 	if c.Timeout < time.Second || c.Timeout > MaxTimeout {
 		wrong = append(wrong, errs.Field("configuration.timeout_seconds", "is %g; it must be between 1 and %g", c.Timeout.Seconds(), MaxTimeout.Seconds()))
 	}
-	if c.Architecture != HostArchitecture() {
-		wrong = append(wrong, errs.Field("configuration.architecture", "is %s, this host runs %s only; build the package for %s, or only inspect it", c.Architecture, HostArchitecture(), HostArchitecture()))
+	if c.Architecture != Architecture() {
+		wrong = append(wrong, errs.Field("configuration.architecture", "is %s, this host runs %s only; build the package for %s, or only inspect it", c.Architecture, Architecture(), Architecture()))
 	}
 	if !handlerPattern.MatchString(c.Handler) {
 		wrong = append(wrong, errs.Field("configuration.handler", "%q is no handler; use the form module.function", c.Handler))

@@ -295,7 +295,7 @@ func FuzzUnpack(f *testing.F) {
 func TestConfigDefaultsAndRefusals(t *testing.T) {
 	t.Parallel()
 	c := Config{}
-	if err := c.complete(); err != nil || c.MemoryMB != 128 || c.Timeout != time.Minute || c.Handler != "handler.handler" || c.Architecture != HostArchitecture() {
+	if err := c.complete(); err != nil || c.MemoryMB != 128 || c.Timeout != time.Minute || c.Handler != "handler.handler" || c.Architecture != Architecture() {
 		t.Errorf("defaults %+v, error %v", c, err)
 	}
 	bad := Config{MemoryMB: 1, Timeout: time.Hour, Architecture: "sparc", Handler: "a b", MaxConcurrency: -1, KeepAlive: -1, Variant: "bun", Environment: map[string]string{"A=B": ""}}

@@ -208,7 +208,7 @@ func (i *instance) watch(attached types.HijackedResponse, ended <-chan container
 	select {
 	case r := <-ended:
 		code = int(r.StatusCode)
-	case <-failed: // the Engine went away, or the container was removed under us
+	case <-failed: //nolint:errcheck // the Engine went away, or the container was removed under us
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()

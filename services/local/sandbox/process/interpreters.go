@@ -220,12 +220,12 @@ func ask(ctx context.Context, family, path string) (*Interpreter, error) {
 	if err := json.Unmarshal(raw, &answer); err != nil || answer.Version == "" || answer.Path == "" {
 		return nil, fmt.Errorf("ask %s for its version: unexpected answer", path)
 	}
-	real, err := filepath.EvalSymlinks(answer.Path)
+	target, err := filepath.EvalSymlinks(answer.Path)
 	if err != nil {
 		return nil, fmt.Errorf("resolve %s: %w", answer.Path, err)
 	}
 	i := &Interpreter{Family: family, Path: answer.Path, Version: answer.Version}
-	for _, root := range append(answer.Roots, filepath.Dir(filepath.Dir(answer.Path)), filepath.Dir(filepath.Dir(real))) {
+	for _, root := range append(answer.Roots, filepath.Dir(filepath.Dir(answer.Path)), filepath.Dir(filepath.Dir(target))) {
 		if !slices.Contains(i.Roots, root) {
 			i.Roots = append(i.Roots, root)
 		}
