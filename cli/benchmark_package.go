@@ -17,9 +17,8 @@ import (
 	"github.com/sebs-suite/sebs/cli/exitcode"
 	"github.com/sebs-suite/sebs/cli/output"
 	builderv1 "github.com/sebs-suite/sebs/gen/go/sebs/builder/v1"
+	"github.com/sebs-suite/sebs/internal/benchsource"
 	"github.com/sebs-suite/sebs/internal/errs"
-	"github.com/sebs-suite/sebs/services/builder/benchmark"
-	"github.com/sebs-suite/sebs/services/builder/source"
 )
 
 // uploadChunkBytes is the size of one message of an upload; it leaves room below the message limit.
@@ -156,7 +155,7 @@ func uploadFolder(ctx context.Context, client builderv1.BuilderServiceClient, di
 	if err := stream.Send(&builderv1.UploadSourceRequest{Part: &builderv1.UploadSourceRequest_Header{Header: header}}); err != nil && !errors.Is(err, io.EOF) {
 		return "", fmt.Errorf("upload %s: %w", name, err)
 	}
-	_, packErr := source.Pack(ctx, chunkWriter(func(chunk []byte) error {
+	_, packErr := benchsource.Pack(ctx, chunkWriter(func(chunk []byte) error {
 		return stream.Send(&builderv1.UploadSourceRequest{Part: &builderv1.UploadSourceRequest_Chunk{Chunk: chunk}})
 	}), folder)
 	stored, err := stream.CloseAndRecv()
@@ -173,9 +172,6 @@ func uploadFolder(ctx context.Context, client builderv1.BuilderServiceClient, di
 func findFolder(dirs []string, name string) (fs.FS, error) {
 	if len(dirs) == 0 {
 		return nil, nil
-	}
-	if err := benchmark.CheckName(name); err != nil {
-		return nil, err
 	}
 	for _, dir := range dirs {
 		var found string

@@ -14,6 +14,7 @@ import (
 	deployerv1 "github.com/sebs-suite/sebs/gen/go/sebs/deployer/v1"
 	experimentsv1 "github.com/sebs-suite/sebs/gen/go/sebs/experiments/v1"
 	metricsv1 "github.com/sebs-suite/sebs/gen/go/sebs/metrics/v1"
+	storagev1 "github.com/sebs-suite/sebs/gen/go/sebs/storage/v1"
 	typev1 "github.com/sebs-suite/sebs/gen/go/sebs/type/v1"
 	"github.com/sebs-suite/sebs/internal/sebsformat"
 )
@@ -33,6 +34,14 @@ func (a *app) writeExperiment(ctx context.Context, s *session, run *experimentsv
 		return fmt.Errorf("read the deployment for %s: %w", file, err)
 	}
 	experiment.Config = resultConfig(run, deployment, set)
+	if set.platform == "local" {
+		store, err := storeBlock(ctx, s, deployment.GetName())
+		if err != nil {
+			return fmt.Errorf("describe the object store for %s: %w", file, err)
+		}
+		resources, _ := experiment.Config.Deployment["resources"].(map[string]any)
+		resources["storage"] = store
+	}
 	client := metricsv1.NewMetricsServiceClient(s.conn)
 	for token := ""; ; {
 		page, err := client.ListInvocations(ctx, &metricsv1.ListInvocationsRequest{Parent: run.GetName(), PageSize: 1000, PageToken: token})
@@ -66,7 +75,7 @@ func resultConfig(run *experimentsv1.Run, deployment *typev1.Deployment, set *se
 	if set.platform == "local" {
 		resources["allocated_ports"] = []any{}
 	}
-	if account := deployment.GetAccount(); account != "" {
+	if account := deployment.GetAccount(); account != "" && set.platform != "local" {
 		config.Deployment["credentials"] = map[string]any{"account_id": account}
 	}
 	for _, b := range deployment.GetBuckets() {
@@ -91,6 +100,19 @@ func resultConfig(run *experimentsv1.Run, deployment *typev1.Deployment, set *se
 		},
 	}
 	return config
+}
+
+// storeBlock describes the object store of a deployment as SeBS's self-hosted storage block does. Keys are never in it.
+func storeBlock(ctx context.Context, s *session, deployment string) (map[string]any, error) {
+	store, err := storagev1.NewStorageServiceClient(s.conn).GetObjectStorage(ctx, &storagev1.GetObjectStorageRequest{Parent: deployment})
+	if err != nil {
+		return nil, err
+	}
+	return map[string]any{
+		"type": "minio", "address": hostPort(store.GetEndpoint()), "access_key": sebsformat.Redacted, "secret_key": sebsformat.Redacted,
+		"input_buckets": []any{}, "output_buckets": []any{}, "instance_id": "", "mapped_port": -1, "version": "", "data_volume": "",
+		"remove_containers": false,
+	}, nil
 }
 
 func bucketRoleName(role typev1.BucketRole) string {

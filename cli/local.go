@@ -23,7 +23,6 @@ import (
 	deployerv1 "github.com/sebs-suite/sebs/gen/go/sebs/deployer/v1"
 	experimentsv1 "github.com/sebs-suite/sebs/gen/go/sebs/experiments/v1"
 	localv1 "github.com/sebs-suite/sebs/gen/go/sebs/local/v1"
-	storagev1 "github.com/sebs-suite/sebs/gen/go/sebs/storage/v1"
 	typev1 "github.com/sebs-suite/sebs/gen/go/sebs/type/v1"
 	"github.com/sebs-suite/sebs/internal/errs"
 	"github.com/sebs-suite/sebs/internal/sebsformat"
@@ -144,15 +143,11 @@ func (a *app) describeLocal(ctx context.Context, s *session, run *experimentsv1.
 			deployment.Inputs = append(deployment.Inputs, json.RawMessage(f.GetPayloadJson()))
 		}
 	}
-	store, err := storagev1.NewStorageServiceClient(s.conn).GetObjectStorage(ctx, &storagev1.GetObjectStorageRequest{Parent: run.GetDeployment()})
+	store, err := storeBlock(ctx, s, run.GetDeployment())
 	if err != nil {
 		return nil, err
 	}
-	deployment.Storage = map[string]any{
-		"type": "minio", "address": hostPort(store.GetEndpoint()), "access_key": sebsformat.Redacted, "secret_key": sebsformat.Redacted,
-		"input_buckets": []any{}, "output_buckets": []any{}, "instance_id": "", "mapped_port": -1, "version": "", "data_volume": "",
-		"remove_containers": false,
-	}
+	deployment.Storage = store
 	if interval <= 0 {
 		return deployment, nil
 	}

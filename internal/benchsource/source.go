@@ -1,8 +1,8 @@
-// Package source packs benchmark folders, so that a builder on another machine gets exactly what the user has.
+// Package benchsource packs benchmark folders, so that a builder on another machine gets exactly what the user has.
 //
 // A folder's digest covers the path, the executable bit and the content of every file, sorted by path: it does not
 // depend on the machine, on file times or on the compression of the archive.
-package source
+package benchsource
 
 import (
 	"context"
@@ -15,7 +15,7 @@ import (
 	"path"
 	"strings"
 
-	"github.com/sebs-suite/sebs/services/builder/archive"
+	"github.com/sebs-suite/sebs/internal/archive"
 )
 
 // Limits bound a benchmark folder. Input data lies in a tree of its own and does not count.

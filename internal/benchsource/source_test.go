@@ -1,4 +1,4 @@
-package source
+package benchsource
 
 import (
 	"bytes"
@@ -8,7 +8,7 @@ import (
 	"testing"
 	"testing/fstest"
 
-	"github.com/sebs-suite/sebs/services/builder/archive"
+	"github.com/sebs-suite/sebs/internal/archive"
 )
 
 func sample() fstest.MapFS {

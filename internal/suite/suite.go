@@ -6,6 +6,7 @@ package suite
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -23,6 +24,7 @@ import (
 	"github.com/sebs-suite/sebs/internal/app"
 	"github.com/sebs-suite/sebs/internal/embedded/etcd"
 	"github.com/sebs-suite/sebs/internal/embedded/nats"
+	"github.com/sebs-suite/sebs/internal/secret"
 	"github.com/sebs-suite/sebs/services/builder"
 	"github.com/sebs-suite/sebs/services/deployer"
 	"github.com/sebs-suite/sebs/services/experiments"
@@ -92,7 +94,9 @@ func Start(ctx context.Context, options Options) (_ *Suite, err error) {
 	if s.etcd, err = etcd.Start(ctx, etcd.Config{Dir: filepath.Join(options.StateDir, "etcd"), Log: log}); err != nil {
 		return nil, fmt.Errorf("start embedded etcd: %w", err)
 	}
-	if s.nats, err = nats.Start(ctx, nats.Config{Dir: filepath.Join(options.StateDir, "nats"), Log: log}); err != nil {
+	// Code of benchmarks runs on this machine too and could reach the port; nobody but this process knows the token.
+	token := secret.New(rand.Text())
+	if s.nats, err = nats.Start(ctx, nats.Config{Dir: filepath.Join(options.StateDir, "nats"), Token: token, Log: log}); err != nil {
 		return nil, fmt.Errorf("start embedded NATS: %w", err)
 	}
 	source, err := app.LoadSource(options.ConfigFile, serviceEnvironment(options.Environ), options.settings())
@@ -104,7 +108,7 @@ func Start(ctx context.Context, options Options) (_ *Suite, err error) {
 		Adjust: func(c *app.Config) {
 			c.StateDir = filepath.Join(options.StateDir, "services")
 			c.Etcd.Endpoints = []string{s.etcd.Endpoint()}
-			c.NATS.URLs = []string{s.nats.URL()}
+			c.NATS.URLs, c.NATS.Token = []string{s.nats.URL()}, token
 		},
 	})
 	if err != nil {

@@ -13,11 +13,11 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
 
+	"github.com/sebs-suite/sebs/internal/archive"
+	"github.com/sebs-suite/sebs/internal/benchsource"
 	"github.com/sebs-suite/sebs/internal/errs"
-	"github.com/sebs-suite/sebs/services/builder/archive"
 	"github.com/sebs-suite/sebs/services/builder/benchmark"
 	"github.com/sebs-suite/sebs/services/builder/inputs"
-	"github.com/sebs-suite/sebs/services/builder/source"
 
 	builderv1 "github.com/sebs-suite/sebs/gen/go/sebs/builder/v1"
 	eventv1 "github.com/sebs-suite/sebs/gen/go/sebs/event/v1"
@@ -91,7 +91,7 @@ func (s *Server) recordInput(ctx context.Context, key, parent string, input *bui
 
 // inputDigest covers what decides about a benchmark's input: the folder without the languages, and the data.
 func inputDigest(ctx context.Context, b benchmark.Benchmark) (string, error) {
-	files, err := source.Files(b.Source)
+	files, err := benchsource.Files(b.Source)
 	if err != nil {
 		return "", err
 	}
@@ -112,7 +112,7 @@ func inputDigest(ctx context.Context, b benchmark.Benchmark) (string, error) {
 			own = append(own, file.At("data/"+file.Path))
 		}
 	}
-	return source.Digest(ctx, own)
+	return benchsource.Digest(ctx, own)
 }
 
 // inputHost serves the calls of input.py through the storage service.

@@ -16,13 +16,13 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/sebs-suite/sebs/internal/benchsource"
 	"github.com/sebs-suite/sebs/internal/errs"
 	"github.com/sebs-suite/sebs/internal/operations"
 	"github.com/sebs-suite/sebs/services/builder/benchmark"
 	"github.com/sebs-suite/sebs/services/builder/inputs"
 	"github.com/sebs-suite/sebs/services/builder/packaging"
 	"github.com/sebs-suite/sebs/services/builder/runtimesdata"
-	"github.com/sebs-suite/sebs/services/builder/source"
 
 	builderv1 "github.com/sebs-suite/sebs/gen/go/sebs/builder/v1"
 	storagev1 "github.com/sebs-suite/sebs/gen/go/sebs/storage/v1"
@@ -160,11 +160,11 @@ func (s *Server) GetBenchmark(ctx context.Context, r *builderv1.GetBenchmarkRequ
 }
 
 func describe(ctx context.Context, b benchmark.Benchmark) (*builderv1.Benchmark, error) {
-	files, err := source.Files(b.Source)
+	files, err := benchsource.Files(b.Source)
 	if err != nil {
 		return nil, fmt.Errorf("read benchmark %s: %w", b.Name, err)
 	}
-	digest, err := source.Digest(ctx, files)
+	digest, err := benchsource.Digest(ctx, files)
 	if err != nil {
 		return nil, fmt.Errorf("read benchmark %s: %w", b.Name, err)
 	}

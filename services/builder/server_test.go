@@ -24,6 +24,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/sebs-suite/sebs/benchmarks"
+	"github.com/sebs-suite/sebs/internal/benchsource"
 	"github.com/sebs-suite/sebs/internal/errs"
 	"github.com/sebs-suite/sebs/runtimes"
 	"github.com/sebs-suite/sebs/services/builder/benchmark"
@@ -32,7 +33,6 @@ import (
 	"github.com/sebs-suite/sebs/services/builder/packaging"
 	"github.com/sebs-suite/sebs/services/builder/pytools"
 	"github.com/sebs-suite/sebs/services/builder/runtimesdata"
-	"github.com/sebs-suite/sebs/services/builder/source"
 
 	builderv1 "github.com/sebs-suite/sebs/gen/go/sebs/builder/v1"
 	storagev1 "github.com/sebs-suite/sebs/gen/go/sebs/storage/v1"
@@ -271,7 +271,7 @@ func TestPackageIsFoundAgain(t *testing.T) {
 func (b *bench) uploadFolder(t testing.TB, name string, kind builderv1.SourceKind, tree fs.FS) (*builderv1.Source, string) {
 	t.Helper()
 	var packed bytes.Buffer
-	digest, err := source.Pack(t.Context(), &packed, tree)
+	digest, err := benchsource.Pack(t.Context(), &packed, tree)
 	if err != nil {
 		t.Fatal(err)
 	}

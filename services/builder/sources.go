@@ -13,11 +13,11 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/sebs-suite/sebs/internal/archive"
+	"github.com/sebs-suite/sebs/internal/benchsource"
 	"github.com/sebs-suite/sebs/internal/errs"
-	"github.com/sebs-suite/sebs/services/builder/archive"
 	"github.com/sebs-suite/sebs/services/builder/benchmark"
 	"github.com/sebs-suite/sebs/services/builder/inputs"
-	"github.com/sebs-suite/sebs/services/builder/source"
 
 	builderv1 "github.com/sebs-suite/sebs/gen/go/sebs/builder/v1"
 )
@@ -47,7 +47,7 @@ func (s *sources) find(ctx context.Context, request *builderv1.BenchmarkSource) 
 			return b, nil, err
 		}
 	} else {
-		tree, err := s.open(ctx, "source.source", request.GetSource(), source.Limits, &opened)
+		tree, err := s.open(ctx, "source.source", request.GetSource(), benchsource.Limits, &opened)
 		if err != nil {
 			return b, nil, err
 		}
@@ -158,7 +158,7 @@ func (s *sources) keep(ctx context.Context, header *builderv1.SourceHeader, next
 	if err := benchmark.CheckName(header.GetBenchmark()); err != nil {
 		return nil, err
 	}
-	limits := source.Limits
+	limits := benchsource.Limits
 	if header.GetKind() == builderv1.SourceKind_SOURCE_KIND_DATA {
 		limits = inputs.DataLimits
 	}
@@ -177,7 +177,7 @@ func (s *sources) keep(ctx context.Context, header *builderv1.SourceHeader, next
 	if err != nil {
 		return nil, err
 	}
-	digest, err := source.Digest(ctx, files)
+	digest, err := benchsource.Digest(ctx, files)
 	if err != nil {
 		return nil, err
 	}

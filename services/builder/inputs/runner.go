@@ -22,12 +22,12 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/sebs-suite/sebs/internal/archive"
+	"github.com/sebs-suite/sebs/internal/benchsource"
 	"github.com/sebs-suite/sebs/internal/errs"
-	"github.com/sebs-suite/sebs/services/builder/archive"
 	"github.com/sebs-suite/sebs/services/builder/benchmark"
 	"github.com/sebs-suite/sebs/services/builder/confine"
 	"github.com/sebs-suite/sebs/services/builder/pytools"
-	"github.com/sebs-suite/sebs/services/builder/source"
 )
 
 //go:embed driver.py
@@ -248,7 +248,7 @@ func (r *Runner) furnish(ctx context.Context, dir string, b benchmark.Benchmark,
 	); err != nil {
 		return fmt.Errorf("prepare working directory: %w", err)
 	}
-	files, err := source.Files(b.Source)
+	files, err := benchsource.Files(b.Source)
 	if err != nil {
 		return err
 	}

@@ -15,8 +15,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sebs-suite/sebs/internal/archive"
 	"github.com/sebs-suite/sebs/internal/errs"
-	"github.com/sebs-suite/sebs/services/builder/archive"
 	"github.com/sebs-suite/sebs/services/builder/confine"
 	"github.com/sebs-suite/sebs/services/builder/pytools"
 )

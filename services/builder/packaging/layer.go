@@ -14,7 +14,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sebs-suite/sebs/services/builder/archive"
+	"github.com/sebs-suite/sebs/internal/archive"
 	"github.com/sebs-suite/sebs/services/builder/benchmark"
 	"github.com/sebs-suite/sebs/services/builder/confine"
 )

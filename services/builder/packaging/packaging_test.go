@@ -7,9 +7,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/sebs-suite/sebs/internal/archive"
 	"github.com/sebs-suite/sebs/internal/errs"
 	"github.com/sebs-suite/sebs/runtimes"
-	"github.com/sebs-suite/sebs/services/builder/archive"
 	"github.com/sebs-suite/sebs/services/builder/benchmark"
 	"github.com/sebs-suite/sebs/services/builder/runtimesdata"
 )

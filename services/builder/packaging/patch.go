@@ -7,8 +7,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/sebs-suite/sebs/internal/archive"
 	"github.com/sebs-suite/sebs/internal/errs"
-	"github.com/sebs-suite/sebs/services/builder/archive"
 )
 
 // hunkHeader is the line that says where a change lies: old start, old length, new start, new length.

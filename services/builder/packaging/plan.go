@@ -11,12 +11,12 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sebs-suite/sebs/internal/archive"
+	"github.com/sebs-suite/sebs/internal/benchsource"
 	"github.com/sebs-suite/sebs/internal/errs"
 	"github.com/sebs-suite/sebs/runtimes"
-	"github.com/sebs-suite/sebs/services/builder/archive"
 	"github.com/sebs-suite/sebs/services/builder/benchmark"
 	"github.com/sebs-suite/sebs/services/builder/runtimesdata"
-	"github.com/sebs-suite/sebs/services/builder/source"
 )
 
 // ReasonFailed stands in the errors of builds that fail.
@@ -69,7 +69,7 @@ func NewPlan(ctx context.Context, layouts Layouts, b benchmark.Benchmark, choice
 		return nil, errs.Unimplemented(runtimesdata.ReasonNotSupported, "packages for %s on platform %s cannot be built: %v", choice.Language, choice.Platform, err).
 			With("platform", choice.Platform).With("language", choice.Language)
 	}
-	files, err := source.Files(b.Source)
+	files, err := benchsource.Files(b.Source)
 	if err != nil {
 		return nil, fmt.Errorf("read benchmark %s: %w", b.Name, err)
 	}
@@ -106,7 +106,7 @@ func (p *Plan) choose(files []archive.File) {
 
 // digest covers everything that can change the package.
 func (p *Plan) digest(ctx context.Context) (string, error) {
-	files, err := source.Digest(ctx, p.folder)
+	files, err := benchsource.Digest(ctx, p.folder)
 	if err != nil {
 		return "", err
 	}
