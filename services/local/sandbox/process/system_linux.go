@@ -356,7 +356,8 @@ func (s *system) memory(handles []*handle) []int64 {
 	out := make([]int64, len(handles))
 	bySession := map[int]int{}
 	for n, h := range handles {
-		if used, err := h.group.MemoryUsed(); err == nil {
+		// The kernel updates the figure of a group in batches: right after the start it may still be 0.
+		if used, err := h.group.MemoryUsed(); err == nil && used > 0 {
 			out[n] = used
 			continue
 		}
