@@ -20,19 +20,22 @@ import (
 // [Process.Section].
 type Config struct {
 	// StateDir is private to the process; it is never assumed to be shared.
-	StateDir    string              `yaml:"state_dir"`
-	Log         observe.LogConfig   `yaml:"log"`
-	GRPC        GRPCConfig          `yaml:"grpc"`
-	HTTP        HTTPConfig          `yaml:"http"`
-	TLS         TLSConfig           `yaml:"tls"`
-	Auth        AuthConfig          `yaml:"auth"`
-	Etcd        EtcdConfig          `yaml:"etcd"`
-	NATS        NATSConfig          `yaml:"nats"`
-	Operations  OperationsConfig    `yaml:"operations"`
-	Telemetry   TelemetryConfig     `yaml:"telemetry"`
-	Shutdown    ShutdownConfig      `yaml:"shutdown"`
-	Services    map[string][]string `yaml:"services"`
-	Credentials credentials.Config  `yaml:"credentials"`
+	StateDir   string            `yaml:"state_dir"`
+	Log        observe.LogConfig `yaml:"log"`
+	GRPC       GRPCConfig        `yaml:"grpc"`
+	HTTP       HTTPConfig        `yaml:"http"`
+	TLS        TLSConfig         `yaml:"tls"`
+	Auth       AuthConfig        `yaml:"auth"`
+	Etcd       EtcdConfig        `yaml:"etcd"`
+	NATS       NATSConfig        `yaml:"nats"`
+	Operations OperationsConfig  `yaml:"operations"`
+	Telemetry  TelemetryConfig   `yaml:"telemetry"`
+	Shutdown   ShutdownConfig    `yaml:"shutdown"`
+	// Services names the addresses of other services, such as builder: [host:port]; several are used in turn. Those that
+	// are not named are found through etcd.
+	Services map[string][]string `yaml:"services"`
+	// Credentials holds platform, name of the credential, keys and values. Better kept in files; see SEBS_CREDENTIALS_DIR.
+	Credentials credentials.Config `yaml:"credentials"`
 }
 
 // GRPCConfig says where gRPC is served.
@@ -72,39 +75,53 @@ type AuthConfig struct {
 
 // EtcdConfig says how to reach etcd.
 type EtcdConfig struct {
-	Endpoints []string      `yaml:"endpoints"`
-	CAFile    string        `yaml:"ca_file"`
-	CertFile  string        `yaml:"cert_file"`
-	KeyFile   string        `yaml:"key_file"`
-	Username  string        `yaml:"username"`
-	Password  secret.String `yaml:"password"`
+	// Endpoints are the URLs of the cluster's members.
+	Endpoints []string `yaml:"endpoints"`
+	// CAFile is the authority of the members' certificates.
+	CAFile string `yaml:"ca_file"`
+	// CertFile and KeyFile are the certificate to show them.
+	CertFile string `yaml:"cert_file"`
+	KeyFile  string `yaml:"key_file"`
+	// Username and Password log in where the cluster asks for it.
+	Username string        `yaml:"username"`
+	Password secret.String `yaml:"password"`
 }
 
 // NATSConfig says how to reach NATS and how much its streams keep.
 type NATSConfig struct {
-	URLs            []string      `yaml:"urls"`
-	CAFile          string        `yaml:"ca_file"`
-	CertFile        string        `yaml:"cert_file"`
-	KeyFile         string        `yaml:"key_file"`
+	// URLs are the addresses of the servers.
+	URLs []string `yaml:"urls"`
+	// CAFile is the authority of the servers' certificates.
+	CAFile string `yaml:"ca_file"`
+	// CertFile and KeyFile are the certificate to show them.
+	CertFile string `yaml:"cert_file"`
+	KeyFile  string `yaml:"key_file"`
+	// Token or CredentialsFile log in where the servers ask for it.
 	Token           secret.String `yaml:"token"`
 	CredentialsFile string        `yaml:"credentials_file"`
-	// Replicas is the size of the NATS cluster.
-	Replicas       int           `yaml:"replicas"`
+	// Replicas of every stream: the size of the NATS cluster, 1 to 5.
+	Replicas int `yaml:"replicas"`
+	// EventsMaxAge and EventsMaxBytes limit the stream of events; the oldest go first.
 	EventsMaxAge   time.Duration `yaml:"events_max_age"`
 	EventsMaxBytes int64         `yaml:"events_max_bytes"`
+	// PublishTimeout bounds the wait for the server's word that it stored a message.
 	PublishTimeout time.Duration `yaml:"publish_timeout"`
 }
 
 // OperationsConfig says how long finished operations are kept.
 type OperationsConfig struct {
+	// Retention is how long a finished operation can be read.
 	Retention time.Duration `yaml:"retention"`
 }
 
 // TelemetryConfig says where traces go; nowhere without an endpoint.
 type TelemetryConfig struct {
-	OTLPEndpoint string  `yaml:"otlp_endpoint"`
-	Insecure     bool    `yaml:"insecure"`
-	SampleRatio  float64 `yaml:"sample_ratio"`
+	// OTLPEndpoint is host:port of a collector.
+	OTLPEndpoint string `yaml:"otlp_endpoint"`
+	// Insecure leaves TLS out on the way to the collector.
+	Insecure bool `yaml:"insecure"`
+	// SampleRatio is the share of requests that are traced, 0 to 1.
+	SampleRatio float64 `yaml:"sample_ratio"`
 }
 
 // ShutdownConfig bounds the steps of an orderly end.
@@ -137,7 +154,7 @@ func DefaultConfig(name string) Config {
 
 // serviceNames are the sections that one configuration file for all processes may have besides those of [Config].
 func serviceNames() []string {
-	return []string{"storage", "builder", "deployer", "invoker", "metrics", "experiments", "local", "gateway", "objectstore", "tables"}
+	return []string{"storage", "builder", "deployer", "invoker", "metrics", "experiments", "local", "gateway"}
 }
 
 // Validate reports every problem, each with its key.

@@ -98,9 +98,8 @@ func (p *Process) shutdown(ctx context.Context, registered *closers) error {
 		bounded(ctx, limits.Step, p.closeWeb),
 		p.closers.close(ctx, limits.Step))
 	p.endLame(errStopping)
-	err := errors.Join(problems...)
-	p.Log.Info("ended", "error", err)
-	return err
+	p.Log.Info("ended")
+	return errors.Join(problems...)
 }
 
 // stopServer lets calls end: half of the grace period on their own, then streams are cancelled, then the rest is cut.
