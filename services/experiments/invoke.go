@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	builderv1 "github.com/sebs-suite/sebs/gen/go/sebs/builder/v1"
@@ -95,33 +96,32 @@ func (w *work) enforceCold(ctx context.Context, ready *prepared) error {
 
 // invokeAll makes the invocations: the first by itself where it shall be cold, then the rest.
 func (w *work) invokeAll(ctx context.Context, spec *experimentsv1.BenchmarkInvokeSpec, ready *prepared, trigger *typev1.Trigger, checker *checker) error {
-	repetitions := spec.GetRepetitions()
+	repetitions := int64(spec.GetRepetitions())
 	if repetitions == 0 {
 		repetitions = defaultRepetitions
 	}
 	at := w.progress.start(phaseInvoke, fmt.Sprintf("invoking %s over %s", lastPart(ready.function.GetName()), triggerWord(trigger.GetType())))
+	at.count(0, repetitions)
 	request := &invokerv1.InvokeManyRequest{
 		Trigger: trigger.GetName(), PayloadJson: ready.input.GetPayloadJson(), Run: w.run.GetName(),
-		Count: repetitions, Concurrency: spec.GetConcurrency(), Phase: callsMain,
+		Concurrency: spec.GetConcurrency(), Phase: callsMain,
 	}
 	take := func(record *typev1.InvocationRecord) {
 		w.count(record)
 		checker.add(record)
-		at.count(w.run.GetInvocationCount(), int64(repetitions))
+		at.count(w.run.GetInvocationCount(), repetitions)
 	}
+	rest := span{from: 0, count: repetitions}
 	if spec.GetColdFirst() {
-		first := &invokerv1.InvokeManyRequest{
-			Trigger: request.GetTrigger(), PayloadJson: request.GetPayloadJson(), Run: request.GetRun(), Count: 1, Phase: callsCold,
-		}
-		if err := w.invokeMany(ctx, first, take); err != nil {
+		first := proto.CloneOf(request)
+		first.Phase = callsCold
+		if err := w.invokeSpan(ctx, first, span{from: 0, count: 1}, take); err != nil {
 			return err
 		}
-		request.Count, request.FirstSequence = repetitions-1, 1
+		rest = span{from: 1, count: repetitions - 1}
 	}
-	if request.GetCount() > 0 {
-		if err := w.invokeMany(ctx, request, take); err != nil {
-			return err
-		}
+	if err := w.invokeSpan(ctx, request, rest, take); err != nil {
+		return err
 	}
 	at.done(fmt.Sprintf("%d invocations, %d failed", w.run.GetInvocationCount(), w.run.GetFailureCount()))
 	return nil
@@ -175,6 +175,9 @@ func (w *work) conclude(ctx context.Context, failure error) error {
 		defer cancel()
 	}
 	at := w.progress.start(phaseResults, "gathering the results")
+	if err := w.recover(ctx); err != nil {
+		w.problem("the results of a lost invoker could not be gathered: %s", publicText(err))
+	}
 	if err := w.statistics(ctx, w.run.GetInvocationCount()); err != nil {
 		if ctx.Err() != nil {
 			return errors.Join(failure, context.Cause(ctx))

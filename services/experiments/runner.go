@@ -77,6 +77,8 @@ type work struct {
 	// attempt counts from 1 how often the operation was taken up; it is a part of the request ids of sub-operations.
 	attempt int
 	dropped int
+	// losses are the parts of the run whose invoker was lost.
+	losses []loss
 }
 
 func kindOf(request *experimentsv1.CreateRunRequest) string {
