@@ -89,13 +89,9 @@ func (s *service) exportCSV(ctx context.Context, run string, w io.Writer) error 
 		return fmt.Errorf("export %s: %w", run, err)
 	}
 	err := s.reader.Scan(ctx, run, 0, func(_ int64, r *results.Row) (bool, error) {
-		errorClass := ""
-		if r.Failure {
-			errorClass = errorClassName(r.ErrorClass)
-		}
 		err := out.Write([]string{
-			r.Run, r.Function, r.Phase, integer(r.Sequence), integer(int64(r.Attempt)), r.Invoker, triggerName(r.Trigger), r.RequestID,
-			strconv.FormatBool(r.ColdStart), strconv.FormatBool(r.Failure), errorClass, r.ErrorMessage,
+			r.Run, r.Function, r.Phase, integer(r.Sequence), integer(int64(r.Attempt)), r.Invoker, r.Trigger, r.RequestID,
+			strconv.FormatBool(r.ColdStart), strconv.FormatBool(r.Failure), r.ErrorClass, r.ErrorMessage,
 			integer(int64(r.HTTPStatus)), integer(r.ScheduledUnixNS), integer(r.StartedUnixNS), integer(r.FinishedUnixNS), integer(r.ClientUS),
 			optionalInteger(r.BenchmarkUS), optionalInteger(r.InitializationUS), optionalNumber(r.HTTPStartupSeconds),
 			optionalNumber(r.HTTPFirstByteReturnSeconds), optionalInteger(r.ProviderExecutionUS), optionalInteger(r.ProviderInitializationUS),
@@ -110,10 +106,6 @@ func (s *service) exportCSV(ctx context.Context, run string, w io.Writer) error 
 	})
 	out.Flush()
 	return errors.Join(err, out.Error())
-}
-
-func triggerName(t int32) string {
-	return strings.ToLower(strings.TrimPrefix(typev1.TriggerType(t).String(), "TRIGGER_TYPE_"))
 }
 
 func integer(i int64) string { return strconv.FormatInt(i, 10) }

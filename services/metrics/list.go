@@ -16,8 +16,9 @@ import (
 const (
 	defaultPageSize = 100
 	maxPageSize     = 10_000
-	// maxPageBytes keeps a page below the size limit of messages.
+	// maxPageBytes keeps a page below the size limit of messages; a record without its output takes about recordBytes.
 	maxPageBytes = 12 << 20
+	recordBytes  = 1 << 10
 )
 
 // list returns a page of a run's records.
@@ -37,11 +38,11 @@ func (s *service) list(ctx context.Context, in *metricsv1.ListInvocationsRequest
 		if !matches(in, row) {
 			return true, nil
 		}
-		if len(response.Records) == size || (bytes > 0 && bytes+len(row.OutputJSON) > maxPageBytes) {
+		if len(response.Records) == size || (bytes > 0 && bytes+len(row.OutputJSON)+recordBytes > maxPageBytes) {
 			response.NextPageToken = pageToken(in, position)
 			return false, nil
 		}
-		bytes += len(row.OutputJSON)
+		bytes += len(row.OutputJSON) + recordBytes
 		response.Records = append(response.Records, row.Record())
 		return true, nil
 	})

@@ -46,7 +46,10 @@ func runStatistics(ctx context.Context, reader *results.Reader, run, phase strin
 				current = c.function(s.function)
 			}
 			s.cold, s.failed = columns[columnCold][i].Boolean(), columns[columnFailure][i].Boolean()
-			s.errorClass = columns[columnErrorClass][i].Int32()
+			s.errorClass = ""
+			if s.failed {
+				s.errorClass = string(columns[columnErrorClass][i].ByteArray())
+			}
 			s.gbSeconds, s.costUSD = number(columns[columnGBSeconds][i]), number(columns[columnCost][i])
 			s.estimated = columns[columnCostEstimated][i].Boolean()
 			for k := range s.values {

@@ -3,12 +3,10 @@ package metrics
 import (
 	"math"
 	"slices"
-	"strings"
 
 	"google.golang.org/protobuf/proto"
 
 	metricsv1 "github.com/sebs-suite/sebs/gen/go/sebs/metrics/v1"
-	typev1 "github.com/sebs-suite/sebs/gen/go/sebs/type/v1"
 	"github.com/sebs-suite/sebs/internal/statistics"
 )
 
@@ -37,12 +35,15 @@ const (
 // phaseWarmUp is left out unless asked for: its calls only prepare the measurement.
 const phaseWarmUp = "warm-up"
 
+// unclassified is the class of failures that nobody has classified, such as those of SeBS files.
+const unclassified = "unclassified"
+
 // sample is what statistics need of one invocation. NaN stands for an unknown figure, which series leave out.
 type sample struct {
 	function   string
 	cold       bool
 	failed     bool
-	errorClass int32
+	errorClass string
 	values     [seriesCount]float64
 	// gbSeconds and costUSD are NaN when unknown.
 	gbSeconds, costUSD float64
@@ -60,7 +61,7 @@ type collector struct {
 
 type functionCollector struct {
 	count, failures int64
-	classes         map[int32]int64
+	classes         map[string]int64
 	// groups are warm and cold.
 	groups    [2]*groupCollector
 	gbSeconds float64
@@ -86,7 +87,7 @@ func newCollector(run string, p price, estimated bool) *collector {
 func (c *collector) function(name string) *functionCollector {
 	f := c.functions[name]
 	if f == nil {
-		f = &functionCollector{classes: make(map[int32]int64)}
+		f = &functionCollector{classes: make(map[string]int64)}
 		c.functions[name] = f
 	}
 	return f
@@ -99,7 +100,11 @@ func (c *collector) addTo(f *functionCollector, s *sample) {
 	f.addCost(s)
 	if s.failed {
 		f.failures++
-		f.classes[s.errorClass]++
+		class := s.errorClass
+		if class == "" {
+			class = unclassified
+		}
+		f.classes[class]++
 		return
 	}
 	g := f.group(s.cold)
@@ -154,11 +159,8 @@ func (c *collector) message() *metricsv1.Statistics {
 
 func (f *functionCollector) message(name string, p price, estimated bool) *metricsv1.FunctionStatistics {
 	out := &metricsv1.FunctionStatistics{Function: name, Count: f.count, FailureCount: f.failures}
-	for class, n := range f.classes {
-		if out.Failures == nil {
-			out.Failures = make(map[string]int64)
-		}
-		out.Failures[errorClassName(class)] += n
+	if len(f.classes) > 0 {
+		out.Failures = f.classes
 	}
 	if f.billed > 0 {
 		out.CostUsd = proto.Float64(f.costUSD + p.cost(f.unpricedGBSeconds, f.unpriced))
@@ -175,14 +177,6 @@ func (f *functionCollector) message(name string, p price, estimated bool) *metri
 		}
 	}
 	return out
-}
-
-func errorClassName(class int32) string {
-	name := strings.TrimPrefix(typev1.ErrorClass(class).String(), "ERROR_CLASS_")
-	if class == 0 {
-		return "unclassified"
-	}
-	return strings.ToLower(name)
 }
 
 func (g *groupCollector) message(cold bool) *metricsv1.GroupStatistics {

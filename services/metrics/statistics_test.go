@@ -70,7 +70,7 @@ func TestPhasesAndStoredCost(t *testing.T) {
 func TestFailuresAreCountedByClass(t *testing.T) {
 	t.Parallel()
 	c := newCollector("", priceFor("x64"), false)
-	for _, class := range []int32{0, 2, 2, 3} {
+	for _, class := range []string{"", "timeout", "timeout", "out_of_memory"} {
 		s := &sample{function: "f", failed: true, errorClass: class, gbSeconds: math.NaN(), costUSD: math.NaN()}
 		c.add(s)
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	typev1 "github.com/sebs-suite/sebs/gen/go/sebs/type/v1"
@@ -15,7 +16,7 @@ import (
 type Row struct {
 	Run             string `parquet:"run,dict"`
 	Function        string `parquet:"function,dict"`
-	Trigger         int32  `parquet:"trigger"`
+	Trigger         string `parquet:"trigger,dict"`
 	Invoker         string `parquet:"invoker,dict"`
 	Phase           string `parquet:"phase,dict"`
 	Sequence        int64  `parquet:"sequence,delta"`
@@ -23,7 +24,7 @@ type Row struct {
 	ScheduledUnixNS int64  `parquet:"scheduled_unix_ns"`
 	StartedUnixNS   int64  `parquet:"started_unix_ns"`
 	FinishedUnixNS  int64  `parquet:"finished_unix_ns"`
-	ErrorClass      int32  `parquet:"error_class"`
+	ErrorClass      string `parquet:"error_class,dict"`
 	ErrorMessage    string `parquet:"error_message,dict"`
 	HTTPStatus      int32  `parquet:"http_status"`
 
@@ -57,13 +58,33 @@ type Row struct {
 	DownloadTimeUS *float64 `parquet:"download_time_us,optional"`
 }
 
+// Prefixes of the names of enum values.
+const (
+	triggerPrefix = "TRIGGER_TYPE_"
+	classPrefix   = "ERROR_CLASS_"
+)
+
+// word is how an enum value stands in a table: in lower case, without its prefix, and empty for none.
+func word(value interface {
+	Number() protoreflect.EnumNumber
+	String() string
+}, prefix string) string {
+	if value.Number() == 0 {
+		return ""
+	}
+	return strings.ToLower(strings.TrimPrefix(value.String(), prefix))
+}
+
+// name is the reverse of word.
+func name(word, prefix string) string { return prefix + strings.ToUpper(word) }
+
 // FromRecord makes the row of a record. The row shares the record's optional figures; the record must not change afterwards.
 func FromRecord(r *typev1.InvocationRecord) Row {
 	result := r.GetResult()
 	row := Row{
-		Run: r.GetRun(), Function: r.GetFunction(), Trigger: int32(r.GetTrigger()), Invoker: r.GetInvoker(), Phase: r.GetPhase(),
+		Run: r.GetRun(), Function: r.GetFunction(), Trigger: word(r.GetTrigger(), triggerPrefix), Invoker: r.GetInvoker(), Phase: r.GetPhase(),
 		Sequence: r.GetSequence(), Attempt: r.GetAttempt(), ScheduledUnixNS: r.GetScheduledUnixNs(),
-		StartedUnixNS: r.GetStartedUnixNs(), FinishedUnixNS: r.GetFinishedUnixNs(), ErrorClass: int32(r.GetErrorClass()),
+		StartedUnixNS: r.GetStartedUnixNs(), FinishedUnixNS: r.GetFinishedUnixNs(), ErrorClass: word(r.GetErrorClass(), classPrefix),
 		ErrorMessage: r.GetErrorMessage(), HTTPStatus: r.GetHttpStatus(),
 		RequestID: result.GetRequestId(), OutputJSON: result.GetOutputJson(), OutputRef: result.GetOutputRef(),
 	}
@@ -90,9 +111,10 @@ func FromRecord(r *typev1.InvocationRecord) Row {
 // Record makes the record of a row.
 func (row *Row) Record() *typev1.InvocationRecord {
 	return &typev1.InvocationRecord{
-		Run: row.Run, Function: row.Function, Trigger: typev1.TriggerType(row.Trigger), Invoker: row.Invoker, Phase: row.Phase,
+		Run: row.Run, Function: row.Function, Trigger: typev1.TriggerType(typev1.TriggerType_value[name(row.Trigger, triggerPrefix)]), Invoker: row.Invoker, Phase: row.Phase,
 		Sequence: row.Sequence, Attempt: row.Attempt, ScheduledUnixNs: row.ScheduledUnixNS,
-		StartedUnixNs: row.StartedUnixNS, FinishedUnixNs: row.FinishedUnixNS, ErrorClass: typev1.ErrorClass(row.ErrorClass),
+		StartedUnixNs: row.StartedUnixNS, FinishedUnixNs: row.FinishedUnixNS,
+		ErrorClass:   typev1.ErrorClass(typev1.ErrorClass_value[name(row.ErrorClass, classPrefix)]),
 		ErrorMessage: row.ErrorMessage, HttpStatus: row.HTTPStatus,
 		Result: &typev1.ExecutionResult{
 			RequestId: row.RequestID, OutputJson: row.OutputJSON, OutputRef: row.OutputRef,
