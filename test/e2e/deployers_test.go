@@ -21,6 +21,13 @@ func TestTwentyAskTwoDeployersForOneFunction(t *testing.T) {
 	op := begin(ctx, t, conn, 1, 1)
 	run := finish(ctx, t, longrunningpb.NewOperationsClient(conn), op)
 	model := run.GetFunctions()[0]
+	// The gateway opens its connections with the first calls; from then on it spreads them.
+	stand.Await(ctx, t, "answers of both deployers", func() bool {
+		if _, err := deployerv1.NewDeployerServiceClient(conn).ListPlatforms(ctx, &deployerv1.ListPlatformsRequest{}); err != nil {
+			t.Fatal(err)
+		}
+		return strings.Contains(s.Deployers[0].Log(), "ListPlatforms") && strings.Contains(s.Deployers[1].Log(), "ListPlatforms")
+	})
 	const callers = 20
 	outcomes := make([]deployerv1.EnsureFunctionResponse_Outcome, callers)
 	var group sync.WaitGroup
