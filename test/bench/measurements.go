@@ -4,7 +4,6 @@ import (
 	"archive/zip"
 	"bytes"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -16,14 +15,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sebs-suite/sebs/cli"
 	builderv1 "github.com/sebs-suite/sebs/gen/go/sebs/builder/v1"
 	deployerv1 "github.com/sebs-suite/sebs/gen/go/sebs/deployer/v1"
 	invokerv1 "github.com/sebs-suite/sebs/gen/go/sebs/invoker/v1"
 	localv1 "github.com/sebs-suite/sebs/gen/go/sebs/local/v1"
 	storagev1 "github.com/sebs-suite/sebs/gen/go/sebs/storage/v1"
 	typev1 "github.com/sebs-suite/sebs/gen/go/sebs/type/v1"
-	"github.com/sebs-suite/sebs/internal/sebsformat"
 	"github.com/sebs-suite/sebs/runtimes"
 )
 
@@ -36,8 +33,11 @@ func measurements() []measurement {
 		{"local platform, cold, process", "ms", "starting the same bootstrap by hand", "", coldProcess},
 		{"local platform, cold, docker", "ms", "docker run to the first response", "ratio ≤ 1.15", coldDocker},
 		{"package after a source-only change", "ms", "first build", "ratio ≤ 0.1, < 1,000 ms", repackage},
-		{"1,000 objects of 16 KiB through the service", "ms", "the same through the gateway's raw bodies", "", smallObjects},
-		{"process 10,000 results", "ms", "SeBS itself: 5,700 ms, 344 MB (measured elsewhere)", "", processResults},
+		{"1,000 objects of 16 KiB, written and read", "ms", "the plain client", "ratio ≤ 1.25", goBenchmark("./services/storage", "BenchmarkSmallObjects", "1x", 5)},
+		{"one object of 256 MiB, written and read", "ms", "the plain client", "ratio ≤ 1.25", goBenchmark("./services/storage", "BenchmarkLargeObject", "1x", 3)},
+		{"process 10,000 results", "ms", "SeBS, measured elsewhere: 5,700 ms, 344 MB", "", goBenchmark("./services/metrics", "BenchmarkProcess10000Results", "3x", 3)},
+		{"results to Parquet, one core", "records/s", "budget", "≥ 100,000", goRate("./services/metrics/results", "BenchmarkIngest", "2s", 3)},
+		{"statistics of a run, from Parquet", "records/s", "budget", "≥ 2,000,000 (10 million in 5 s)", goRate("./services/metrics", "BenchmarkRunStatistics", "1x", 3)},
 	}
 }
 
@@ -308,108 +308,4 @@ func repackage(ctx context.Context, b *bench) (ours, peer []float64, err error) 
 		}
 	}
 	return ours, peer, nil
-}
-
-func smallObjects(ctx context.Context, b *bench) (ours, peer []float64, err error) {
-	storage := storagev1.NewStorageServiceClient(b.conn)
-	bucket, err := storage.EnsureBucket(ctx, &storagev1.EnsureBucketRequest{Parent: b.parent, Role: typev1.BucketRole_BUCKET_ROLE_EXPERIMENTS})
-	if err != nil {
-		return nil, nil, err
-	}
-	content := make([]byte, 16<<10)
-	if _, err := rand.Read(content); err != nil {
-		return nil, nil, err
-	}
-	client := newClient()
-	each := b.count(1000)
-	return alternate(3, func() error {
-		for i := range each {
-			if err := put(ctx, storage, bucket.GetName(), fmt.Sprintf("a/%04d", i), content); err != nil {
-				return err
-			}
-		}
-		return nil
-	}, func() error {
-		for i := range each {
-			url := fmt.Sprintf("http://%s/v1/content/%s/b/%04d", b.suite.Address(), bucket.GetName(), i)
-			request, err := http.NewRequestWithContext(ctx, http.MethodPut, url, bytes.NewReader(content))
-			if err != nil {
-				return err
-			}
-			response, err := client.Do(request)
-			if err != nil {
-				return err
-			}
-			_, _ = io.Copy(io.Discard, response.Body)
-			if err := response.Body.Close(); err != nil || response.StatusCode != http.StatusOK {
-				return fmt.Errorf("PUT answered %s: %w", response.Status, err)
-			}
-		}
-		return nil
-	})
-}
-
-func put(ctx context.Context, client storagev1.StorageServiceClient, bucket, key string, content []byte) error {
-	stream, err := client.UploadObject(ctx)
-	if err != nil {
-		return err
-	}
-	size := int64(len(content))
-	target := &storagev1.UploadTarget{Bucket: bucket, Key: key, SizeBytes: &size}
-	if err := stream.Send(&storagev1.UploadObjectRequest{Part: &storagev1.UploadObjectRequest_Target{Target: target}}); err != nil {
-		return err
-	}
-	if err := stream.Send(&storagev1.UploadObjectRequest{Part: &storagev1.UploadObjectRequest_Chunk{Chunk: content}}); err != nil {
-		return err
-	}
-	_, err = stream.CloseAndRecv()
-	return err
-}
-
-// processResults runs `benchmark process` on a file of 10,000 invocations of a local function.
-func processResults(ctx context.Context, b *bench) (ours, peer []float64, err error) {
-	dir := filepath.Join(b.dir, "process")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, nil, err
-	}
-	if err := writeResults(filepath.Join(dir, "experiments.json"), b.count(10_000)); err != nil {
-		return nil, nil, err
-	}
-	for range 3 {
-		ms, err := timed(func() error {
-			var problems bytes.Buffer
-			code := cli.Run(ctx, &cli.State{
-				Args:   []string{"benchmark", "statistics", filepath.Join(dir, "experiments.json"), "--output", "json"},
-				Getenv: func(string) string { return "" }, Stdin: strings.NewReader(""), Stdout: io.Discard, Stderr: &problems,
-			})
-			if code != 0 {
-				return fmt.Errorf("exit code %d: %s", code, problems.String())
-			}
-			return nil
-		})
-		if err != nil {
-			return ours, nil, err
-		}
-		ours = append(ours, ms)
-	}
-	return ours, nil, nil
-}
-
-func writeResults(name string, n int) (err error) {
-	file, err := os.Create(name)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, file.Close()) }()
-	experiment := &sebsformat.Experiment{Invocations: map[string]map[string]*sebsformat.Invocation{}}
-	experiment.Config.Deployment = map[string]any{"name": "local", "region": "", "resources": map[string]any{}}
-	now := time.Now()
-	for i := range n {
-		experiment.Add("bench", &sebsformat.Invocation{
-			RequestID: fmt.Sprintf("%08d-0000-4000-8000-000000000000", i),
-			Output:    []byte(`{"begin": "1.0", "end": "1.1", "is_cold": false, "request_id": "x", "result": {"result": "` + strings.Repeat("x", 500) + `"}}`),
-			Times:     sebsformat.Times{ClientMicros: int64(1000 + i), BenchmarkMicros: int64(500 + i), ClientBegin: now, ClientEnd: now.Add(time.Millisecond)},
-		})
-	}
-	return sebsformat.Write(file, experiment)
 }
