@@ -418,6 +418,39 @@ func TestAFullInvokerRefusesWhoCannotWait(t *testing.T) {
 	}
 }
 
+func TestADrainedInvokerEndsTheCallsInFlight(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 2)
+	release, entered := make(chan struct{}), make(chan struct{}, 2)
+	w.answerWith(func(out http.ResponseWriter, _ *http.Request) {
+		entered <- struct{}{}
+		<-release
+		answer(out, "r", "")
+	})
+	var got []*typev1.InvocationRecord
+	ended := make(chan error, 1)
+	go func() {
+		ended <- w.invoker.InvokeMany(t.Context(), &invokerv1.InvokeManyRequest{Trigger: trigger, Count: 100, Concurrency: 2}, func(record *typev1.InvocationRecord) error {
+			got = append(got, record)
+			return nil
+		})
+	}()
+	<-entered
+	<-entered
+	draining, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := w.invoker.Drain(draining); err == nil {
+		t.Error("drained with two calls in flight")
+	}
+	close(release)
+	if err := <-ended; errs.Reason(err) != "INVOKER_DRAINING" {
+		t.Errorf("ended with %v", err)
+	}
+	if len(got) != 2 || got[0].GetErrorClass() != 0 || got[1].GetErrorClass() != 0 {
+		t.Errorf("recorded %v", got)
+	}
+}
+
 func TestFunctionsAreReadOnceAndAgainWhenTheyChange(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 4)

@@ -299,6 +299,7 @@ func (i *Invoker) InvokeMany(ctx context.Context, request *invokerv1.InvokeManyR
 	workers := min(max(int(request.GetConcurrency()), 1), int(request.GetCount()))
 	records := make(chan *typev1.InvocationRecord, workers)
 	var next atomic.Int64
+	var refused atomic.Pointer[error]
 	var busy sync.WaitGroup
 	for range workers {
 		busy.Go(func() {
@@ -309,7 +310,8 @@ func (i *Invoker) InvokeMany(ctx context.Context, request *invokerv1.InvokeManyR
 				}
 				leave, err := i.enter(ctx)
 				if err != nil {
-					cancel(err)
+					// The calls in flight go on to their ends.
+					refused.CompareAndSwap(nil, &err)
 					return
 				}
 				one := t
@@ -333,8 +335,12 @@ func (i *Invoker) InvokeMany(ctx context.Context, request *invokerv1.InvokeManyR
 			cancel(failure)
 		}
 	}
-	if failure == nil && ctx.Err() != nil {
+	switch {
+	case failure != nil:
+	case ctx.Err() != nil:
 		failure = context.Cause(ctx)
+	case refused.Load() != nil:
+		failure = *refused.Load()
 	}
 	if t.identity.Run != "" {
 		flush, stop := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)

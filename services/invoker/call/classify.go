@@ -33,7 +33,7 @@ const (
 func cancelled(ctx context.Context, input Input, target Target) (typev1.ErrorClass, string) {
 	if errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
 		return typev1.ErrorClass_ERROR_CLASS_CANCELLED, fmt.Sprintf(
-			"no answer from function %s within %s; give the call more time or look at the function's log", target.FunctionID, input.Timeout)
+			"no answer from function %s within %s; give the call more time, or %s", target.FunctionID, input.Timeout, logHint(target))
 	}
 	return typev1.ErrorClass_ERROR_CLASS_CANCELLED, "the call was cancelled before its answer came"
 }
@@ -57,7 +57,7 @@ func connectionFailure(ctx context.Context, err error, target Target, input Inpu
 	case errors.As(err, &dns):
 		text = fmt.Sprintf("cannot find the host of %s: %v; look whether the function still exists and the network works", where, dns)
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.EPIPE):
-		text = fmt.Sprintf("%s closed the connection before the answer was complete; look at the function's log", where)
+		text = fmt.Sprintf("%s closed the connection before the answer was complete; %s", where, logHint(target))
 	default:
 		text = fmt.Sprintf("the connection to %s failed: %v", where, err)
 	}
@@ -94,17 +94,22 @@ func functionFailure(kind string, answer []byte, target Target) (typev1.ErrorCla
 	switch failureClass(kind, document) {
 	case typev1.ErrorClass_ERROR_CLASS_TIMEOUT:
 		return typev1.ErrorClass_ERROR_CLASS_TIMEOUT,
-			joinText(name+" ran past its time limit of "+target.Timeout.String(), text) + "; raise its timeout"
+			joinText(name+" ran past its time limit of "+target.Timeout.String(), text) + "; raise it with --timeout, or make the function faster"
 	case typev1.ErrorClass_ERROR_CLASS_OUT_OF_MEMORY:
-		return typev1.ErrorClass_ERROR_CLASS_OUT_OF_MEMORY, joinText(name+" ran out of memory", text) + "; raise its memory"
+		return typev1.ErrorClass_ERROR_CLASS_OUT_OF_MEMORY, joinText(name+" ran out of memory", text) + "; raise it with --memory, or make the function use less"
 	case typev1.ErrorClass_ERROR_CLASS_INITIALIZATION:
 		return typev1.ErrorClass_ERROR_CLASS_INITIALIZATION,
-			joinText("the sandbox of "+name+" could not start", text) + "; look at the function's log"
+			joinText("the sandbox of "+name+" could not start", text) + "; " + logHint(target)
 	case typev1.ErrorClass_ERROR_CLASS_BAD_RESPONSE:
 		return typev1.ErrorClass_ERROR_CLASS_BAD_RESPONSE,
-			joinText(name+" answered what is not JSON", text) + "; return what json can encode"
+			joinText(name+" answered what is not JSON", text) + "; return {\"result\": …} with values that JSON knows"
 	}
-	return typev1.ErrorClass_ERROR_CLASS_FUNCTION, joinText(name+" failed", text) + "; look at the function's log"
+	return typev1.ErrorClass_ERROR_CLASS_FUNCTION, joinText(name+" failed", text) + "; " + logHint(target)
+}
+
+// logHint is the command that shows more about a failure in a function's own code.
+func logHint(target Target) string {
+	return "look at its log: sebs function logs " + target.FunctionID
 }
 
 // failureClass goes by the platform's word for the failure, and by the error document where the word says nothing.
@@ -164,7 +169,7 @@ func statusFailure(response *http.Response, answer []byte, target Target) (typev
 	case status == http.StatusGatewayTimeout, status == http.StatusRequestTimeout:
 		return typev1.ErrorClass_ERROR_CLASS_TIMEOUT, said + "; raise the function's timeout"
 	case status == http.StatusInternalServerError && target.Platform != "local":
-		return typev1.ErrorClass_ERROR_CLASS_FUNCTION, said + "; look at the function's log"
+		return typev1.ErrorClass_ERROR_CLASS_FUNCTION, said + "; " + logHint(target)
 	case status == http.StatusNotFound, status == http.StatusGone:
 		return typev1.ErrorClass_ERROR_CLASS_PLATFORM, said + "; the function is gone, deploy it again"
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:
