@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,7 +17,9 @@ import (
 
 	localv1 "github.com/sebs-suite/sebs/gen/go/sebs/local/v1"
 	"github.com/sebs-suite/sebs/internal/errs"
+	"github.com/sebs-suite/sebs/runtimes"
 	"github.com/sebs-suite/sebs/services/local/host"
+	"github.com/sebs-suite/sebs/services/local/sandbox"
 )
 
 // URLs tells where the HTTP front answers.
@@ -59,7 +62,10 @@ func (s *Server) GetHost(ctx context.Context, _ *localv1.GetHostRequest) (*local
 		if missing := caps.Missing(); len(missing) > 0 {
 			out.SandboxNotes[k.Name()] = "not enforced: " + strings.Join(missing, "; ")
 		}
-		offers := k.Runtimes(ctx)
+		// What is on the machine and what the bootstraps run on are two things.
+		offers := slices.DeleteFunc(k.Runtimes(ctx), func(o sandbox.Offer) bool {
+			return !runtimes.Runs(o.Runtime.Language, o.Runtime.Version)
+		})
 		for _, o := range offers {
 			out.Runtimes = append(out.Runtimes, &localv1.HostRuntime{
 				Runtime: runtimeProto(o.Runtime, ""), SandboxKind: kindEnums[k.Name()], Provider: o.Provider,

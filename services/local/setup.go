@@ -20,6 +20,9 @@ import (
 	"github.com/sebs-suite/sebs/services/local/sandbox/process"
 )
 
+// frontGrace is how long requests may go on once the process is told to end.
+const frontGrace = time.Second
+
 // Setup puts the local platform together and serves it in the process.
 func Setup(ctx context.Context, p *app.Process) error {
 	config := DefaultConfig()
@@ -56,7 +59,15 @@ func Setup(ctx context.Context, p *app.Process) error {
 	}
 	// Closed in reverse order: first no more requests, then the functions, then the kinds of sandbox.
 	p.OnClose("functions of the local platform", h.Close)
-	p.OnClose("HTTP front of the local platform", f.Shutdown)
+	p.OnClose("HTTP front of the local platform", func(ctx context.Context) error {
+		// What still runs after a moment is ended with its sandbox.
+		ctx, cancel := context.WithTimeout(ctx, frontGrace)
+		defer cancel()
+		if err := f.Shutdown(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+			return err
+		}
+		return nil
+	})
 	if err := hearObjects(p, h); err != nil {
 		return err
 	}

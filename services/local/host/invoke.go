@@ -162,7 +162,7 @@ func (h *Host) run(f *function, def *Definition, b *box, c Call, cold, event boo
 		duration = timeout
 		fail = &failure{kind: FailureTimeout, typ: "Sandbox.Timedout", message: fmt.Sprintf("Task timed out after %.2f seconds", timeout.Seconds())}
 	case how == runtimeapi.Stopped:
-		fail = h.ended(def, b)
+		fail = h.ended(b)
 		if fail.kind == FailureOutOfMemory {
 			peak = int64(b.memoryMB) << 20
 		}
@@ -204,7 +204,7 @@ func endOutput(b *box, wait bool) {
 }
 
 // ended describes a sandbox that ended while the function was running.
-func (h *Host) ended(def *Definition, b *box) *failure {
+func (h *Host) ended(b *box) *failure {
 	select {
 	case <-b.instance.Done():
 	default: // the Runtime API was closed: the host is shutting down
@@ -214,7 +214,7 @@ func (h *Host) ended(def *Definition, b *box) *failure {
 	switch {
 	case exit.OutOfMemory:
 		return &failure{kind: FailureOutOfMemory, typ: "Runtime.OutOfMemory", message: fmt.Sprintf(
-			"the function used more than its %d MB of memory and was ended; raise the memory of function %s", b.memoryMB, def.Name)}
+			"the function used more than its %d MB of memory and was ended", b.memoryMB)}
 	case h.isClosed():
 		return &failure{kind: FailureUnhandled, typ: "Sandbox.Stopped", message: "the sandbox was stopped while the function was running: the local platform is shutting down"}
 	default:
@@ -348,7 +348,7 @@ func (h *Host) diedInInit(b *box) *failure {
 	exit := b.instance.Exit()
 	if exit.OutOfMemory {
 		return &failure{kind: FailureOutOfMemory, typ: "Runtime.OutOfMemory", message: fmt.Sprintf(
-			"initialization used more than the function's %d MB of memory and was ended; raise the memory", b.memoryMB)}
+			"initialization used more than the function's %d MB of memory and was ended", b.memoryMB)}
 	}
 	return &failure{kind: FailureInit, typ: "Runtime.ExitError", message: "the runtime ended while it was initialising: " + exit.String()}
 }

@@ -119,6 +119,7 @@ func (k *Kind) RuntimeAPIHost(context.Context) (listen, advertise string, err er
 
 // record is what the sandbox's folder says about it, so that a later host can end it.
 type record struct {
+	ID        string `json:"id"`
 	PID       int    `json:"pid"`
 	StartTime string `json:"start_time"` // of the process, as the system tells it; guards against a reused PID
 	UID       int    `json:"uid,omitempty"`
@@ -221,6 +222,9 @@ func (k *Kind) launch(spec sandbox.Spec, args, roots []string, dir, scratch stri
 	return i, nil
 }
 
+// marker is the variable by which processes of a sandbox are found where they share their user with others.
+const marker = "SEBS_SANDBOX_ID"
+
 func fromLoopback(c net.Conn) bool {
 	t, ok := c.RemoteAddr().(*net.TCPAddr)
 	return ok && t.IP.IsLoopback()
@@ -239,6 +243,7 @@ func environment(spec sandbox.Spec, interpreterDir, tmp string) []string {
 	vars["AWS_LAMBDA_RUNTIME_API"] = spec.RuntimeAPI
 	vars["LAMBDA_TASK_ROOT"] = spec.TaskRoot
 	vars["LAMBDA_RUNTIME_DIR"] = spec.RuntimeRoot
+	vars[marker] = spec.ID
 	out := make([]string, 0, len(vars))
 	for name, value := range vars {
 		out = append(out, name+"="+value)

@@ -53,6 +53,7 @@ type launchSpec struct {
 // handle is one running process group.
 type handle struct {
 	system  *system
+	id      string
 	pid     int
 	started string
 	uid     int // 0 when the sandbox runs as the host's user
@@ -118,7 +119,7 @@ func privateMounts() error {
 // kernel delivers the parent death signal when the thread that started a process ends; and it carries the view of the
 // file system that the process is born with.
 func (s *system) start(l launchSpec) (*handle, error) {
-	h := &handle{system: s, ended: make(chan struct{})}
+	h := &handle{system: s, id: l.id, ended: make(chan struct{})}
 	group, err := s.groups.Create(l.id, l.memoryBytes)
 	if err != nil {
 		s.log.Debug("sandbox starts without control groups", "sandbox", l.id, "error", err)
@@ -296,7 +297,7 @@ func within(path, dir string) bool { return path == dir || strings.HasPrefix(pat
 
 func (h *handle) record() record {
 	version, memory, cpu := h.group.Location()
-	return record{PID: h.pid, StartTime: h.started, UID: h.uid, Cgroup: version, Memory: memory, CPU: cpu}
+	return record{ID: h.id, PID: h.pid, StartTime: h.started, UID: h.uid, Cgroup: version, Memory: memory, CPU: cpu}
 }
 
 func (h *handle) wait() *os.ProcessState {
@@ -313,8 +314,11 @@ func (h *handle) kill() {
 	}
 	_ = syscall.Kill(-h.pid, syscall.SIGKILL)
 	h.group.Kill()
-	if h.uid != 0 {
+	switch {
+	case h.uid != 0:
 		killUser(h.uid)
+	case !h.group.HasMemory() && !h.group.HasCPU():
+		killMarked(h.id)
 	}
 }
 
@@ -444,6 +448,34 @@ func killUser(uid int) {
 	}
 }
 
+// killMarked ends processes whose environment names the sandbox. They may have left the process group, but hardly their
+// environment.
+func killMarked(id string) {
+	if id == "" {
+		return
+	}
+	want := []byte(marker + "=" + id)
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		raw, err := os.ReadFile("/proc/" + e.Name() + "/environ")
+		if err != nil {
+			continue
+		}
+		for variable := range bytes.SplitSeq(raw, []byte{0}) {
+			if bytes.Equal(variable, want) {
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
+		}
+	}
+}
+
 // sweep ends a sandbox of an earlier host. The leader is dead by its parent death signal as a rule; its children may live.
 func (s *system) sweep(r record) {
 	group := cgroup.At(r.Cgroup, r.Memory, r.CPU)
@@ -454,6 +486,9 @@ func (s *system) sweep(r record) {
 		if err := syscall.Kill(-r.PID, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 			s.log.Warn("process group of an old sandbox cannot be ended", "pid", r.PID, "error", err)
 		}
+	}
+	if r.UID == 0 {
+		killMarked(r.ID)
 	}
 	if r.UID >= 10_000 {
 		// When the claim cannot be had, another host has given the user id to a sandbox of its own since.

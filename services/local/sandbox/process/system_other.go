@@ -36,6 +36,7 @@ type launchSpec struct {
 
 type handle struct {
 	cmd     *exec.Cmd
+	id      string
 	pid     int
 	started string
 	ended   chan struct{}
@@ -64,7 +65,7 @@ func (s *system) start(l launchSpec) (*handle, error) {
 	if err := l.cmd.Start(); err != nil {
 		return nil, err
 	}
-	h := &handle{cmd: l.cmd, pid: l.cmd.Process.Pid, ended: make(chan struct{})}
+	h := &handle{cmd: l.cmd, id: l.id, pid: l.cmd.Process.Pid, ended: make(chan struct{})}
 	h.started = startTime(h.pid)
 	go func() {
 		defer close(h.ended)
@@ -73,7 +74,7 @@ func (s *system) start(l launchSpec) (*handle, error) {
 	return h, nil
 }
 
-func (h *handle) record() record { return record{PID: h.pid, StartTime: h.started} }
+func (h *handle) record() record { return record{ID: h.id, PID: h.pid, StartTime: h.started} }
 
 func (h *handle) wait() *os.ProcessState {
 	<-h.ended
