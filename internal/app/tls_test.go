@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -31,6 +32,11 @@ func handshake(t *testing.T, server, client *tls.Config) (serverName, clientName
 		<-done
 		return "", "", err
 	}
+	// A server that refuses the client's certificate says so after the client's handshake: somebody has to read it.
+	var reading sync.WaitGroup
+	reading.Go(func() { _, _ = right.Read(make([]byte, 1)) })
+	defer reading.Wait()
+	defer func() { _ = b.Close() }()
 	if err := <-done; err != nil {
 		return "", "", err
 	}
@@ -87,7 +93,7 @@ func TestCertificatesAreReadAgain(t *testing.T) {
 	foreign := c.client()
 	foreign.GetClientCertificate = nil
 	foreign.Certificates = []tls.Certificate{pair}
-	if _, name, err := handshake(t, c.server(), foreign); err == nil && name != "" {
+	if _, name, err := handshake(t, c.server(), foreign); err == nil {
 		t.Errorf("a certificate of another authority is accepted as %q", name)
 	}
 }
