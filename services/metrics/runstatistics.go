@@ -3,6 +3,7 @@ package metrics
 import (
 	"context"
 	"math"
+	"runtime"
 
 	"github.com/parquet-go/parquet-go"
 
@@ -32,10 +33,30 @@ const (
 
 // runStatistics reads the columns of a run. phase selects one phase; empty means all but warm-up.
 func runStatistics(ctx context.Context, reader *results.Reader, run, phase string, p price, estimated bool) (*metricsv1.Statistics, error) {
-	c := newCollector(run, p, estimated)
+	// Each worker has a collector of its own; they are merged in their order, so that the sums come out the same.
+	collectors := make([]*collector, min(runtime.GOMAXPROCS(0), maxStatisticsWorkers))
+	visitors := make([]func([][]parquet.Value) error, len(collectors))
+	for i := range collectors {
+		collectors[i] = newCollector(run, p, estimated)
+		visitors[i] = collectors[i].visitor(phase)
+	}
+	if err := reader.Columns(ctx, run, statisticsColumns, visitors); err != nil {
+		return nil, err
+	}
+	for _, other := range collectors[1:] {
+		collectors[0].merge(other)
+	}
+	return collectors[0].message(), nil
+}
+
+// maxStatisticsWorkers leaves processors to those who measure.
+const maxStatisticsWorkers = 4
+
+// visitor returns a function that adds the invocations of columns.
+func (c *collector) visitor(phase string) func(columns [][]parquet.Value) error {
 	var s sample
 	var current *functionCollector
-	err := reader.Columns(ctx, run, statisticsColumns, func(columns [][]parquet.Value) error {
+	return func(columns [][]parquet.Value) error {
 		for i := range columns[columnFunction] {
 			if !phaseMatches(phase, columns[columnPhase][i].ByteArray()) {
 				continue
@@ -58,11 +79,7 @@ func runStatistics(ctx context.Context, reader *results.Reader, run, phase strin
 			c.addTo(current, &s)
 		}
 		return nil
-	})
-	if err != nil {
-		return nil, err
 	}
-	return c.message(), nil
 }
 
 func phaseMatches(wanted string, phase []byte) bool {

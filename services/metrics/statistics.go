@@ -93,6 +93,34 @@ func (c *collector) function(name string) *functionCollector {
 	return f
 }
 
+// merge adds what another collector gathered.
+func (c *collector) merge(other *collector) {
+	for name, from := range other.functions {
+		f := c.function(name)
+		f.count += from.count
+		f.failures += from.failures
+		for class, n := range from.classes {
+			f.classes[class] += n
+		}
+		f.gbSeconds += from.gbSeconds
+		f.billed += from.billed
+		f.costUSD += from.costUSD
+		f.estimated = f.estimated || from.estimated
+		f.unpriced += from.unpriced
+		f.unpricedGBSeconds += from.unpricedGBSeconds
+		for i, g := range from.groups {
+			if g == nil {
+				continue
+			}
+			into := f.group(i == coldGroup)
+			into.count += g.count
+			for k := range g.series {
+				into.series[k].Merge(&g.series[k])
+			}
+		}
+	}
+}
+
 func (c *collector) add(s *sample) { c.addTo(c.function(s.function), s) }
 
 func (c *collector) addTo(f *functionCollector, s *sample) {
@@ -114,10 +142,16 @@ func (c *collector) addTo(f *functionCollector, s *sample) {
 	}
 }
 
+// warmGroup and coldGroup are the places of the groups.
+const (
+	warmGroup = iota
+	coldGroup
+)
+
 func (f *functionCollector) group(cold bool) *groupCollector {
-	i := 0
+	i := warmGroup
 	if cold {
-		i = 1
+		i = coldGroup
 	}
 	if f.groups[i] == nil {
 		f.groups[i] = &groupCollector{}
@@ -167,13 +201,9 @@ func (f *functionCollector) message(name string, p price, estimated bool) *metri
 		out.CostEstimated = f.estimated || (estimated && f.unpriced > 0)
 		out.GbSeconds = proto.Float64(f.gbSeconds)
 	}
-	for _, cold := range []bool{true, false} {
-		i := 0
-		if cold {
-			i = 1
-		}
+	for _, i := range []int{coldGroup, warmGroup} {
 		if g := f.groups[i]; g != nil {
-			out.Groups = append(out.Groups, g.message(cold))
+			out.Groups = append(out.Groups, g.message(i == coldGroup))
 		}
 	}
 	return out

@@ -19,7 +19,6 @@ func TestPhasesAndStoredCost(t *testing.T) {
 	store := folder{t.TempDir()}
 	w := results.NewWriter(store, noLocks{})
 	w.Reset(1)
-	batch := &typev1.InvocationBatch{Run: testRun, Invoker: "invokers/i1"}
 	for i, phase := range []string{phaseWarmUp, "cold", "warm", "warm"} {
 		r := testRecord(int64(i), time.Now())
 		r.Phase = phase
@@ -31,13 +30,14 @@ func TestPhasesAndStoredCost(t *testing.T) {
 		if i == 1 {
 			r.Result.Billing = &typev1.ExecutionBilling{GbSeconds: proto.Float64(1)}
 		}
-		batch.Records = append(batch.Records, r)
-	}
-	if err := w.Add(1, batch, 1); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.Commit(t.Context()); err != nil {
-		t.Fatal(err)
+		// A segment each, so that several workers share them and their figures are merged.
+		batch := &typev1.InvocationBatch{Run: testRun, Invoker: "invokers/i1", Batch: int64(i), Records: []*typev1.InvocationRecord{r}}
+		if err := w.Add(uint64(i+1), batch, 1); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Commit(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 	}
 	reader, err := results.NewReader(store, filepath.Join(t.TempDir(), "scratch"))
 	if err != nil {

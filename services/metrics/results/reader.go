@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/parquet-go/parquet-go"
+	"golang.org/x/sync/errgroup"
 )
 
 // Reader reads runs out of a store. It is safe for concurrent use.
@@ -149,44 +150,59 @@ func (r *Reader) scan(ctx context.Context, segments []Segment, from int64, each 
 	}
 }
 
-// Columns reads some columns of a run, row group by row group, without building rows. visit gets the values of each column for the same
-// rows; columns are in the order of names. The values are valid until visit returns.
-func (r *Reader) Columns(ctx context.Context, run string, names []string, visit func(columns [][]parquet.Value) error) error {
+// Columns reads some columns of a run, row group by row group, without building rows. Row groups are shared out among the visitors,
+// which work side by side, in a fixed way, so that each gets the same rows every time. A visitor gets the values of each column for
+// the same rows; columns are in the order of names. The values are valid until it returns.
+func (r *Reader) Columns(ctx context.Context, run string, names []string, visitors []func(columns [][]parquet.Value) error) error {
 	manifest, err := r.Manifest(ctx, run)
 	if err != nil {
 		return err
 	}
+	next := 0
 	for _, s := range manifest.Segments {
-		if err := r.segmentColumns(ctx, s, names, visit); err != nil {
+		groups, err := r.segmentColumns(ctx, s, names, visitors, next)
+		if err != nil {
 			return err
 		}
+		next += groups
 	}
 	return nil
 }
 
-func (r *Reader) segmentColumns(ctx context.Context, s Segment, names []string, visit func([][]parquet.Value) error) (err error) {
+// segmentColumns reads one segment; first is the number of its first row group within the run. It returns how many row groups it has.
+func (r *Reader) segmentColumns(ctx context.Context, s Segment, names []string, visitors []func([][]parquet.Value) error, first int) (_ int, err error) {
 	file, err := fetch(ctx, r.store, s.Key, r.scratch)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer func() { err = errors.Join(err, file.close()) }()
 	indexes := make([]int, len(names))
 	for i, name := range names {
 		leaf, ok := file.parquet.Schema().Lookup(name)
 		if !ok {
-			return fmt.Errorf("read results %s: there is no column %s", s.Key, name)
+			return 0, fmt.Errorf("read results %s: there is no column %s", s.Key, name)
 		}
 		indexes[i] = leaf.ColumnIndex
 	}
-	for _, group := range file.parquet.RowGroups() {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if err := visitGroup(group, indexes, visit); err != nil {
-			return fmt.Errorf("read results %s: %w", s.Key, err)
-		}
+	groups := file.parquet.RowGroups()
+	work, ctx := errgroup.WithContext(ctx)
+	for k, visit := range visitors {
+		work.Go(func() error {
+			for i, group := range groups {
+				if (first+i)%len(visitors) != k {
+					continue
+				}
+				if err := ctx.Err(); err != nil {
+					return err
+				}
+				if err := visitGroup(group, indexes, visit); err != nil {
+					return fmt.Errorf("read results %s: %w", s.Key, err)
+				}
+			}
+			return nil
+		})
 	}
-	return nil
+	return len(groups), work.Wait()
 }
 
 // columnChunkRows is how many rows are visited at once.

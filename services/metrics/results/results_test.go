@@ -344,31 +344,42 @@ func TestColumnsGiveEveryRow(t *testing.T) {
 	store := newMemory()
 	w, r := NewWriter(store, &locks{}), newReader(t, store)
 	w.Reset(1)
-	if err := w.Add(1, batch("runs/a", "invokers/i", 0, 0, 10_000), 1); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.Commit(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	var rows, sum, nulls int64
-	names := []string{"client_us", "provider_execution_us", "function"}
-	err := r.Columns(t.Context(), "runs/a", names, func(columns [][]parquet.Value) error {
-		for i := range columns[0] {
-			rows++
-			sum += columns[0][i].Int64()
-			if columns[1][i].IsNull() {
-				nulls++
-			}
-			if got := string(columns[2][i].ByteArray()); got != "platforms/local/deployments/d/functions/f" {
-				return fmt.Errorf("function = %q", got)
-			}
+	for n := range int64(5) {
+		if err := w.Add(uint64(n+1), batch("runs/a", "invokers/i", n, n*2000, 2000), 1); err != nil {
+			t.Fatal(err)
 		}
-		return nil
-	})
-	if err != nil || rows != 10_000 || nulls != 10_000 || sum != 5000*10_000+9999*10_000/2 {
-		t.Errorf("%d rows, %d nulls, sum %d, %v", rows, nulls, sum, err)
+		if _, err := w.Commit(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := r.Columns(t.Context(), "runs/a", []string{"no_such"}, nil); err == nil {
+	names := []string{"client_us", "provider_execution_us", "function"}
+	// Each visitor has figures of its own.
+	var rows, sum, nulls [3]int64
+	var visitors []func([][]parquet.Value) error
+	for k := range rows {
+		visitors = append(visitors, func(columns [][]parquet.Value) error {
+			for i := range columns[0] {
+				rows[k]++
+				sum[k] += columns[0][i].Int64()
+				if columns[1][i].IsNull() {
+					nulls[k]++
+				}
+				if got := string(columns[2][i].ByteArray()); got != "platforms/local/deployments/d/functions/f" {
+					return fmt.Errorf("function = %q", got)
+				}
+			}
+			return nil
+		})
+	}
+	err := r.Columns(t.Context(), "runs/a", names, visitors)
+	total := func(values [3]int64) int64 { return values[0] + values[1] + values[2] }
+	if err != nil || total(rows) != 10_000 || total(nulls) != 10_000 || total(sum) != 5000*10_000+9999*10_000/2 {
+		t.Errorf("%v rows, %v nulls, sums %v, %v", rows, nulls, sum, err)
+	}
+	if rows[0] == 0 || rows[1] == 0 || rows[2] == 0 {
+		t.Errorf("a visitor got nothing: %v", rows)
+	}
+	if err := r.Columns(t.Context(), "runs/a", []string{"no_such"}, visitors); err == nil {
 		t.Error("an unknown column is read")
 	}
 }
