@@ -38,10 +38,8 @@ type span struct{ from, count int64 }
 // split cuts a span into parts.
 func (s span) split(size int64) []span {
 	var parts []span
-	for s.count > 0 {
-		part := span{from: s.from, count: min(s.count, size)}
-		parts = append(parts, part)
-		s.from, s.count = s.from+part.count, s.count-part.count
+	for done := int64(0); done < s.count; done += size {
+		parts = append(parts, span{from: s.from + done, count: min(s.count-done, size)})
 	}
 	return parts
 }

@@ -294,15 +294,14 @@ func triggerWord(kind typev1.TriggerType) string {
 }
 
 // note keeps in the run's record what a prepared function is.
-func (w *work) note(ready *prepared, trigger *typev1.Trigger) *experimentsv1.RunFunction {
+func (w *work) note(ready *prepared, trigger *typev1.Trigger) {
 	payload := ready.input.GetPayloadJson()
 	if len(payload) > maxPayloadInRecord {
 		payload = ""
 	}
-	function := &experimentsv1.RunFunction{
+	w.run.Functions = append(w.run.GetFunctions(), &experimentsv1.RunFunction{
 		Function: ready.function, Outcome: outcomeWord(ready.outcome), Package: ready.pkg, PayloadJson: payload, Trigger: trigger.GetName(),
-	}
-	w.run.Functions = append(w.run.GetFunctions(), function)
+	})
 	// An empty map is nil after its way through etcd.
 	if w.run.GetProvenance().GetDigests() == nil {
 		w.run.Provenance.Digests = make(map[string]string)
@@ -317,5 +316,4 @@ func (w *work) note(ready *prepared, trigger *typev1.Trigger) *experimentsv1.Run
 	if ready.pkg.GetDependencyDigest() != "" {
 		digests["dependencies"+suffix] = ready.pkg.GetDependencyDigest()
 	}
-	return function
 }

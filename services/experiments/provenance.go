@@ -56,7 +56,7 @@ func field(path, name string) string {
 	if err != nil {
 		return ""
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }()
 	lines := bufio.NewScanner(file)
 	for lines.Scan() {
 		key, value, ok := strings.Cut(lines.Text(), ":")

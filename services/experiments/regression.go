@@ -31,8 +31,9 @@ func regressionBenchmarks(language typev1.Language) []string {
 		return []string{"010", "110"}
 	case typev1.Language_LANGUAGE_CPP:
 		return []string{"010", "210", "411", "501", "503"}
+	default:
+		return nil
 	}
-	return nil
 }
 
 // test is one cell of the matrix: a benchmark on an architecture, packaged one way, called over each trigger.

@@ -2,6 +2,7 @@ package invoker_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -147,7 +148,7 @@ func (m *memStorage) UploadObject(stream grpc.ClientStreamingServer[storagev1.Up
 	var content []byte
 	for {
 		part, err := stream.Recv()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

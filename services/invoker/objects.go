@@ -3,6 +3,7 @@ package invoker
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -61,7 +62,7 @@ func (s storedObjects) Get(ctx context.Context, bucket, key string, limit int64)
 	var content bytes.Buffer
 	for {
 		part, err := stream.Recv()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return content.Bytes(), nil
 		}
 		if err != nil {

@@ -221,8 +221,9 @@ func ended(state invokerv1.Invocation_State) bool {
 	switch state {
 	case invokerv1.Invocation_STATE_DONE, invokerv1.Invocation_STATE_CANCELLED, invokerv1.Invocation_STATE_LOST:
 		return true
+	default:
+		return false
 	}
-	return false
 }
 
 // Get returns an invocation, at its end or when the wait is over.

@@ -188,6 +188,8 @@ func (t *targets) find(ctx context.Context, name string) (call.Target, error) {
 		if target.Credential, err = t.credential(ctx, parsed); err != nil {
 			return call.Target{}, err
 		}
+	default:
+		// Storage triggers carry all that is needed.
 	}
 	return target, nil
 }

@@ -103,8 +103,9 @@ func functionFailure(kind string, answer []byte, target Target) (typev1.ErrorCla
 	case typev1.ErrorClass_ERROR_CLASS_BAD_RESPONSE:
 		return typev1.ErrorClass_ERROR_CLASS_BAD_RESPONSE,
 			joinText(name+" answered what is not JSON", text) + "; return {\"result\": …} with values that JSON knows"
+	default:
+		return typev1.ErrorClass_ERROR_CLASS_FUNCTION, joinText(name+" failed", text) + "; " + logHint(target)
 	}
-	return typev1.ErrorClass_ERROR_CLASS_FUNCTION, joinText(name+" failed", text) + "; " + logHint(target)
 }
 
 // logHint is the command that shows more about a failure in a function's own code.
@@ -227,6 +228,7 @@ func apiFailure(ctx context.Context, err error, target Target, input Input) (typ
 		return typev1.ErrorClass_ERROR_CLASS_CANCELLED, err.Error()
 	case codes.NotFound:
 		return typev1.ErrorClass_ERROR_CLASS_PLATFORM, err.Error() + "; deploy the function again"
+	default:
+		return typev1.ErrorClass_ERROR_CLASS_PLATFORM, err.Error()
 	}
-	return typev1.ErrorClass_ERROR_CLASS_PLATFORM, err.Error()
 }

@@ -169,7 +169,7 @@ func (h *HTTP) Call(ctx context.Context, target Target, input Input) Outcome {
 		class, message := connectionFailure(ctx, err, target, input)
 		return outcome.fail(class, message)
 	}
-	defer response.Body.Close()
+	defer func() { _ = response.Body.Close() }()
 	answer, tooLarge, err := readBounded(response.Body, h.maxAnswer)
 	outcome.End = time.Now()
 	times.into(&outcome)

@@ -110,7 +110,7 @@ func TestFailuresAreClassified(t *testing.T) {
 		"crashed in gcp":  {answer(500, `oops`), "gcp", typev1.ErrorClass_ERROR_CLASS_FUNCTION, "HTTP 500: oops"},
 		"timed out":       {answer(504, `{"errorType":"Sandbox.Timedout","errorMessage":"Task timed out after 3.00 seconds"}`, "X-Sebs-Function-Error", "Timeout"), "local", typev1.ErrorClass_ERROR_CLASS_TIMEOUT, "time limit of 3s"},
 		"slow gateway":    {answer(504, `gateway`), "aws", typev1.ErrorClass_ERROR_CLASS_TIMEOUT, "raise the function's timeout"},
-		"out of memory":   {answer(502, `{"errorType":"Runtime.OutOfMemory","errorMessage":"64 MB"}`, "X-Sebs-Function-Error", "OutOfMemory"), "local", typev1.ErrorClass_ERROR_CLASS_OUT_OF_MEMORY, "raise its memory"},
+		"out of memory":   {answer(502, `{"errorType":"Runtime.OutOfMemory","errorMessage":"64 MB"}`, "X-Sebs-Function-Error", "OutOfMemory"), "local", typev1.ErrorClass_ERROR_CLASS_OUT_OF_MEMORY, "raise it with --memory"},
 		"slow init":       {answer(504, `{"errorType":"Sandbox.Timedout","errorMessage":"init"}`, "X-Sebs-Function-Error", "InitError"), "local", typev1.ErrorClass_ERROR_CLASS_INITIALIZATION, "could not start"},
 		"import error":    {answer(502, `{"errorType":"Runtime.ImportModuleError","errorMessage":"No module named x"}`), "aws", typev1.ErrorClass_ERROR_CLASS_INITIALIZATION, "No module named x"},
 		"not JSON inside": {answer(502, `{"errorType":"Runtime.InvalidResponse","errorMessage":"y"}`, "X-Sebs-Function-Error", "BadResponse"), "local", typev1.ErrorClass_ERROR_CLASS_BAD_RESPONSE, "not JSON"},

@@ -93,6 +93,10 @@ func readAnswer(record *typev1.InvocationRecord, target Target, answer []byte) {
 	}
 	result := record.GetResult()
 	result.RequestId = requestID(target.Platform, output.RequestID)
+	if fault := faultOf(output.Output); fault != "" {
+		record.ErrorClass = typev1.ErrorClass_ERROR_CLASS_BAD_RESPONSE
+		record.ErrorMessage = fmt.Sprintf("function %s %s; return an object with the field result, such as {\"result\": …}", target.FunctionID, fault)
+	}
 	result.OutputJson = string(output.Output)
 	result.Stats.ColdStart = output.IsCold
 	if micros, ok := output.BenchmarkMicros(); ok {
