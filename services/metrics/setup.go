@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -77,6 +78,10 @@ func Setup(_ context.Context, p *app.Process) error {
 	}
 	store := &objects{client: storagev1.NewStorageServiceClient(c.storage)}
 	scratch := filepath.Join(p.StateDir, "metrics", "scratch")
+	// Copies that an earlier process left behind when it was killed.
+	if err := os.RemoveAll(scratch); err != nil {
+		return fmt.Errorf("clear the scratch folder: %w", err)
+	}
 	reader, err := results.NewReader(store, scratch)
 	if err != nil {
 		return err

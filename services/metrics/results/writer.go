@@ -187,7 +187,9 @@ func (w *Writer) commitRun(ctx context.Context, id string, batches []*pendingBat
 		}
 		segment.Batches.add(batch.invoker, batch.number, batch.number)
 		for _, record := range batch.records {
-			rows = append(rows, FromRecord(record))
+			row := FromRecord(record)
+			row.Run = manifest.Run
+			rows = append(rows, row)
 		}
 	}
 	if len(rows) == 0 {
