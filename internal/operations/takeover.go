@@ -119,6 +119,7 @@ func (m *Manager) takeUp(ctx context.Context) error {
 			return err
 		}
 	}
+	m.dropLost(owners)
 	living := make(map[string]bool)
 	err := m.store.List(ctx, keyOwners, func(key string, _ int64, _ []byte) error {
 		living[strings.TrimPrefix(key, keyOwners)] = true
@@ -141,6 +142,18 @@ func (m *Manager) takeUp(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// dropLost ends what runs here although another process took it up, which happens when this one was cut off from etcd for
+// longer than its lease lives.
+func (m *Manager) dropLost(owners map[string]string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for name, h := range m.handles {
+		if owner, ok := owners[name]; ok && owner != m.cfg.Owner {
+			h.cancel(errLost)
+		}
+	}
 }
 
 func (m *Manager) isStopping() bool {
