@@ -193,6 +193,8 @@ func TestProgramCommands(t *testing.T) {
 		{"bad too", []string{"--set", "nats.replicas=9", "--http-listen", "x", "config", "check"}, exitUsage, "", "http.listen"},
 		{"unknown command", []string{"serve"}, exitUsage, "", "unknown command"},
 		{"unknown subcommand", []string{"config", "x"}, exitUsage, "", "unknown command"},
+		{"token without create", []string{"token"}, exitUsage, "", "token create"},
+		{"token of an unknown role", []string{"token", "create", "--role", "king"}, exitUsage, "", "viewer"},
 		{"unknown flag", []string{"--nope"}, exitUsage, "", "nope"},
 		{"no file", []string{"--config", file + "x"}, exitUsage, "", "read configuration"},
 		{"help", []string{"--help"}, exitOK, "--listen", ""},

@@ -36,6 +36,9 @@ func run(name string, args, environ []string, out, problems io.Writer, setups []
 	if source == nil {
 		return code
 	}
+	if len(rest) > 0 && rest[0] == "token" {
+		return tokenCommand(name, rest, source, out, problems)
+	}
 	if len(rest) > 0 {
 		return configCommand(name, rest, source, out, problems)
 	}
@@ -72,6 +75,8 @@ func parse(name string, args, environ []string, out, problems io.Writer) (*Sourc
 	flags := pflag.NewFlagSet(name, pflag.ContinueOnError)
 	flags.SetOutput(problems)
 	flags.SortFlags = false
+	// What follows a command are its own flags.
+	flags.SetInterspersed(false)
 	file := flags.String("config", os.Getenv("SEBS_CONFIG"), "configuration file (YAML, version: 1)")
 	sets := flags.StringArray("set", nil, "set one key, such as --set nats.replicas=3; may be repeated")
 	showVersion := flags.Bool("version", false, "print the version and exit")
@@ -80,7 +85,7 @@ func parse(name string, args, environ []string, out, problems io.Writer) (*Sourc
 		values[s.path] = flags.String(s.flag, "", s.help+" ("+s.path+")")
 	}
 	flags.Usage = func() {
-		_, _ = fmt.Fprintf(out, "Usage: %s [flags] [config check|default|dump]\n\n%s", name, flags.FlagUsages())
+		_, _ = fmt.Fprintf(out, "Usage: %s [flags] [config check|default|dump | token create [--role R] [--description D] [--ttl T]]\n\n%s", name, flags.FlagUsages())
 	}
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, pflag.ErrHelp) {
@@ -110,7 +115,7 @@ func parse(name string, args, environ []string, out, problems io.Writer) (*Sourc
 // configCommand answers "config check", "config default" and "config dump".
 func configCommand(name string, rest []string, source *Source, out, problems io.Writer) int {
 	if len(rest) != 2 || rest[0] != "config" {
-		_, _ = fmt.Fprintf(problems, "%s: unknown command %q; use config check, config default or config dump\n", name, strings.Join(rest, " "))
+		_, _ = fmt.Fprintf(problems, "%s: unknown command %q; use config check, config default, config dump or token create\n", name, strings.Join(rest, " "))
 		return exitUsage
 	}
 	cfg := DefaultConfig(name)

@@ -210,13 +210,7 @@ func (p *Process) connect(ctx context.Context, opts Options) error {
 		return err
 	}
 	p.OnClose("traces", p.Tracing.Close)
-	etcdTLS, err := clientTLS(p.Config.Etcd.CAFile, p.Config.Etcd.CertFile, p.Config.Etcd.KeyFile)
-	if err != nil {
-		return fmt.Errorf("etcd: %w", err)
-	}
-	if p.Cache, err = cache.Open(cache.Config{
-		Endpoints: p.Config.Etcd.Endpoints, TLS: etcdTLS, Username: p.Config.Etcd.Username, Password: p.Config.Etcd.Password,
-	}); err != nil {
+	if p.Cache, err = openCache(p.Config.Etcd); err != nil {
 		return err
 	}
 	p.OnClose("cache", p.Cache.Close)
