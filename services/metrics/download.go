@@ -59,7 +59,7 @@ func (s *service) fetchFrom(ctx context.Context, platform, credential string, o 
 	}
 	defer func() { err = errors.Join(err, source.Close()) }()
 	for _, f := range functions {
-		if err := fetch(ctx, source, f, o); err != nil {
+		if err := fetch(ctx, source, f, platform, o); err != nil {
 			return err
 		}
 	}

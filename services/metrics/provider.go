@@ -18,8 +18,9 @@ import (
 )
 
 const (
-	// defaultWait is how long requests without metrics are asked for again.
-	defaultWait = 60 * time.Second
+	// defaultWait is how long requests without metrics are asked for again; the local platform knows them when it answers.
+	defaultWait      = 60 * time.Second
+	defaultWaitLocal = 2 * time.Second
 	// settled is how old a call must be for its metrics to be there if they ever come.
 	settled = 15 * time.Minute
 	// Pauses between two questions.
@@ -66,25 +67,39 @@ func (f *functionRequests) missing() int64 { return int64(len(f.found)) - f.got 
 // fetchOptions says how patiently metrics are fetched.
 type fetchOptions struct {
 	extend time.Duration
-	wait   time.Duration
+	// wait is nil for the platform's default.
+	wait *time.Duration
 	// progress is told after every question.
 	progress func(function string, found, total int64)
 }
 
 func newFetchOptions(extend, wait *durationpb.Duration, progress func(string, int64, int64)) (fetchOptions, error) {
-	o := fetchOptions{extend: extend.AsDuration(), wait: defaultWait, progress: progress}
+	o := fetchOptions{extend: extend.AsDuration(), progress: progress}
 	if wait != nil {
-		o.wait = wait.AsDuration()
+		given := wait.AsDuration()
+		o.wait = &given
 	}
-	if o.extend < 0 || o.wait < 0 {
+	if o.extend < 0 || (o.wait != nil && *o.wait < 0) {
 		return o, errs.Fields(errs.Field("extend", "and wait must not be negative"))
 	}
 	return o, nil
 }
 
+// patience is how long requests of a platform are asked for again.
+func (o fetchOptions) patience(platform string) time.Duration {
+	switch {
+	case o.wait != nil:
+		return *o.wait
+	case platform == "local":
+		return defaultWaitLocal
+	default:
+		return defaultWait
+	}
+}
+
 // fetch asks the platform until the metrics of every request are known or the time is up. Requests that it does not know stay missing.
-func fetch(ctx context.Context, source providerMetrics, f *functionRequests, o fetchOptions) error {
-	deadline := time.Now().Add(o.wait)
+func fetch(ctx context.Context, source providerMetrics, f *functionRequests, platform string, o fetchOptions) error {
+	deadline := time.Now().Add(o.patience(platform))
 	if latest := f.end.Add(settled); latest.Before(deadline) {
 		deadline = latest
 	}

@@ -904,7 +904,7 @@ type DownloadMetricsRequest struct {
 	Deployment string `protobuf:"bytes,3,opt,name=deployment,proto3" json:"deployment,omitempty"`
 	// How far the time range is widened on both sides.
 	Extend *durationpb.Duration `protobuf:"bytes,4,opt,name=extend,proto3" json:"extend,omitempty"`
-	// How long to ask again for requests that the platform has not reported yet; absent means 60 seconds.
+	// How long to ask again for requests that the platform has not reported yet; absent means 60 seconds, 2 on the local platform.
 	Wait          *durationpb.Duration `protobuf:"bytes,5,opt,name=wait,proto3" json:"wait,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1224,7 +1224,7 @@ type ProcessResultsOptions struct {
 	Deployment string `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
 	// How far the time range is widened on both sides.
 	Extend *durationpb.Duration `protobuf:"bytes,2,opt,name=extend,proto3" json:"extend,omitempty"`
-	// How long to ask again for requests that the platform has not reported yet; absent means 60 seconds, and not at all for calls older than 15 minutes.
+	// How long to ask again for requests that the platform has not reported yet; absent means 60 seconds, 2 on the local platform. Calls older than 15 minutes are asked for once.
 	Wait *durationpb.Duration `protobuf:"bytes,3,opt,name=wait,proto3" json:"wait,omitempty"`
 	// Whether only the statistics are wanted: no platform is asked and no file answered.
 	StatisticsOnly bool `protobuf:"varint,4,opt,name=statistics_only,json=statisticsOnly,proto3" json:"statistics_only,omitempty"`
