@@ -46,6 +46,31 @@ func parseDeployment(field, name string) (deployment, error) {
 	return deployment{platform: parts[1], id: parts[3]}, nil
 }
 
+// anyDeployment stands in a name where a request is about the platform's store and not about one deployment.
+const anyDeployment = "-"
+
+// parseStore reads the name of a deployment, or `platforms/{platform}/deployments/-` for the whole store of the platform.
+func parseStore(field, name string) (deployment, error) {
+	if parent, ok := strings.CutSuffix(name, "/deployments/"+anyDeployment); ok {
+		p, err := parsePlatform(field, parent)
+		return deployment{platform: p, id: anyDeployment}, err
+	}
+	return parseDeployment(field, name)
+}
+
+// ownerOf returns the deployment of a bucket in a store. Where a request did not name it, the naming rule tells.
+func ownerOf(d deployment, bucket string) deployment {
+	if d.id != anyDeployment {
+		return d
+	}
+	for _, word := range roles {
+		if id, ok := strings.CutPrefix(bucket, "sebs-"+word+"-"); ok && deploymentName.MatchString(id) {
+			return deployment{platform: d.platform, id: id}
+		}
+	}
+	return d
+}
+
 // parseChild reads "platforms/{platform}/deployments/{rid}/{collection}/{id}".
 func parseChild(field, name, collection string) (deployment, string, error) {
 	parent, id, ok := cutChild(name, collection)

@@ -76,6 +76,7 @@ func TestBuckets(t *testing.T) {
 	if err != nil || len(page.GetBuckets()) != 1 || page.GetNextPageToken() != "" {
 		t.Errorf("second page %v, %v", page, err)
 	}
+	wholeStore(t, b)
 	_, err = b.client.GetBucket(ctx, &storagev1.GetBucketRequest{Name: localA + "/buckets/none"})
 	wantCode(t, "get a missing bucket", err, codes.NotFound, "BUCKET_NOT_FOUND")
 
@@ -91,6 +92,41 @@ func TestBuckets(t *testing.T) {
 	if _, err := b.records.Get(ctx, "deployments/local/local-aaaa0000", &rec); err != nil || len(rec.GetBuckets()) != 0 {
 		t.Errorf("record still holds %v, %v", rec.GetBuckets(), err)
 	}
+}
+
+// wholeStore asks for buckets without naming a deployment. It leaves what it found.
+func wholeStore(t *testing.T, b *bench) {
+	t.Helper()
+	ctx := t.Context()
+	const store, local = "platforms/local/deployments/-", "platforms/local/deployments/local-bbbb0000"
+	own := b.ensure(t, local, typev1.BucketRole_BUCKET_ROLE_EXPERIMENTS).GetBucketId()
+	if _, err := b.client.CreateBucket(ctx, &storagev1.CreateBucketRequest{Parent: local, BucketId: "a-bucket-of-others"}); err != nil {
+		t.Fatal(err)
+	}
+	page, err := b.client.ListBuckets(ctx, &storagev1.ListBucketsRequest{Parent: store})
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := map[string]bool{}
+	for _, bucket := range page.GetBuckets() {
+		names[bucket.GetName()] = true
+	}
+	for _, want := range []string{
+		local + "/buckets/" + own, localA + "/buckets/sebs-benchmarks-local-aaaa0000", store + "/buckets/a-bucket-of-others",
+	} {
+		if !names[want] {
+			t.Errorf("the store has %v; want %s", names, want)
+		}
+	}
+	for _, name := range []string{own, "a-bucket-of-others"} {
+		if _, err := b.client.DeleteBucket(ctx, &storagev1.DeleteBucketRequest{Name: store + "/buckets/" + name}); err != nil {
+			t.Errorf("delete %s: %v", name, err)
+		}
+	}
+	_, err = b.client.GetBucket(ctx, &storagev1.GetBucketRequest{Name: local + "/buckets/" + own})
+	wantCode(t, "get a deleted bucket", err, codes.NotFound, "BUCKET_NOT_FOUND")
+	_, err = b.client.ListBuckets(ctx, &storagev1.ListBucketsRequest{Parent: "platforms/-/deployments/-"})
+	wantCode(t, "list without a platform", err, codes.InvalidArgument, "")
 }
 
 func TestRefusals(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"github.com/sebs-suite/sebs/platform/nosql"
 
 	storagev1 "github.com/sebs-suite/sebs/gen/go/sebs/storage/v1"
+	"github.com/sebs-suite/sebs/internal/errs"
 )
 
 // Server translates between the API and the Service.
@@ -106,7 +107,7 @@ func (s *Server) GetBucket(ctx context.Context, in *storagev1.GetBucketRequest) 
 
 // ListBuckets implements the RPC.
 func (s *Server) ListBuckets(ctx context.Context, in *storagev1.ListBucketsRequest) (*storagev1.ListBucketsResponse, error) {
-	d, err := parseDeployment("parent", in.GetParent())
+	d, err := parseStore("parent", in.GetParent())
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +141,11 @@ func (s *Server) CleanBucket(ctx context.Context, in *storagev1.CleanBucketReque
 
 // DeleteBucket implements the RPC.
 func (s *Server) DeleteBucket(ctx context.Context, in *storagev1.DeleteBucketRequest) (*emptypb.Empty, error) {
-	d, id, err := parseChild("name", in.GetName(), "buckets")
+	parent, id, ok := cutChild(in.GetName(), "buckets")
+	if !ok {
+		return nil, errs.Fields(errs.Field("name", "%q is not of the form platforms/{platform}/deployments/{resource id}/buckets/{id}", in.GetName()))
+	}
+	d, err := parseStore("name", parent)
 	if err != nil {
 		return nil, err
 	}

@@ -223,7 +223,8 @@ func (s *Service) listBuckets(ctx context.Context, d deployment, prefix, after s
 		if len(page) == limit {
 			return page, page[limit-1].Name, nil
 		}
-		page = append(page, Bucket{Bucket: b, deployment: d, role: roleOf(d, b.Name)})
+		owner := ownerOf(d, b.Name)
+		page = append(page, Bucket{Bucket: b, deployment: owner, role: roleOf(owner, b.Name)})
 	}
 	return page, "", nil
 }
@@ -246,7 +247,11 @@ func (s *Service) deleteBucket(ctx context.Context, d deployment, name string, f
 	if err := o.Store.RemoveBucket(ctx, name, force); err != nil {
 		return err
 	}
-	return s.dropBuckets(ctx, d, name)
+	owner := ownerOf(d, name)
+	if owner.id == anyDeployment {
+		return nil
+	}
+	return s.dropBuckets(ctx, owner, name)
 }
 
 // cleanupBuckets removes the deployment's buckets, recorded ones and those with the usual names, and returns their
