@@ -97,6 +97,15 @@ function messageOf(error) {
   return error && error.message !== undefined ? String(error.message) : String(error);
 }
 
+// What went wrong while code was loaded, without the paths of the sandbox.
+function loadingFault(error, taskRoot) {
+  const [message, requiredBy] = messageOf(error).split('\nRequire stack:');
+  if (requiredBy !== undefined) return `${message}; add the package that holds it to package.json`;
+  // V8 puts file and line of a syntax error before the stack.
+  const where = error instanceof SyntaxError && /^(\/.*|[A-Za-z]:\\.*|file:.*):(\d+)$/.exec(String(error.stack).split('\n', 1)[0]);
+  return where ? `${message} (${path.relative(taskRoot, where[1].replace(/^file:\/\//, ''))}, line ${where[2]})` : message;
+}
+
 async function loadModule(base) {
   for (const extension of ['.js', '.cjs', '.mjs', '']) {
     const file = base + extension;
@@ -129,7 +138,7 @@ async function loadHandler(taskRoot, name) {
     } else if (error instanceof SyntaxError) {
       kind = 'Runtime.UserCodeSyntaxError';
     }
-    throw new InitError(kind, `the function's code failed while it was loaded: ${messageOf(error)}`, framesOf(error));
+    throw new InitError(kind, `the function's code failed while it was loaded: ${loadingFault(error, taskRoot)}`, framesOf(error));
   }
   const key = name.slice(dot + 1);
   const handler = loaded[key] || (loaded.default && loaded.default[key]);

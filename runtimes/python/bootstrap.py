@@ -172,13 +172,15 @@ def load_handler(task_root, name):
     try:
         module = importlib.import_module(module_name.replace("/", "."))
     except ImportError as error:
-        raise InitError(
-            "Runtime.ImportModuleError",
-            "cannot import module %r of the function: %s" % (module_name, error),
-            stack_of(error),
-        ) from error
+        message = "cannot import module %r of the function: %s" % (module_name, error)
+        if isinstance(error, ModuleNotFoundError) and error.name and error.name != module_name:
+            message += "; add the package that holds it to the function's requirements"
+        raise InitError("Runtime.ImportModuleError", message, stack_of(error)) from error
     except SyntaxError as error:
-        where = "%s, line %s" % (error.filename, error.lineno)
+        file = error.filename or "?"
+        if file.startswith(os.path.join(task_root, "")):
+            file = os.path.relpath(file, task_root)
+        where = "%s, line %s" % (file, error.lineno)
         raise InitError(
             "Runtime.UserCodeSyntaxError",
             "syntax error in the function's code (%s): %s" % (where, error.msg),

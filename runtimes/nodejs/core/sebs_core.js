@@ -15,6 +15,7 @@ function timestamp(microseconds) {
 class Core {
   // One per process. `handler` is the benchmark's handler(event), async or not.
   constructor(handler) {
+    if (typeof handler !== 'function') throw new TypeError('function.js exports no function handler(event)');
     this.handler = handler;
     this.cold = true;
     this.containerId = crypto.randomBytes(4).toString('hex');

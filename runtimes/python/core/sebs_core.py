@@ -19,6 +19,8 @@ class Core:
     """One per process. ``function`` is the benchmark's handler(event)."""
 
     def __init__(self, function):
+        if not callable(function):
+            raise TypeError("function.py defines no function handler(event)")
         self._function = function
         self._cold = True
         self._container_id = uuid.uuid4().hex[:8]

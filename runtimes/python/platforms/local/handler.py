@@ -2,7 +2,7 @@
 
 from function import function, sebs_core
 
-core = sebs_core.Core(function.handler)
+core = sebs_core.Core(getattr(function, "handler", None))
 
 
 def handler(event, context):
