@@ -15,6 +15,10 @@ import traceback
 import types
 
 
+class NotJSON(Exception):
+    """The payload cannot be sent. There is nothing of interest in the traceback."""
+
+
 class Host:
     """The builder at the other end of the pipes."""
 
@@ -146,7 +150,10 @@ def generate(host, module, command):
     )
     if not isinstance(payload, dict):
         raise TypeError(f"generate_input must return a dict, not {type(payload).__name__}")
-    json.dumps(payload, allow_nan=False)
+    try:
+        json.dumps(payload, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as problem:
+        raise NotJSON(f"generate_input returned what is not JSON: {problem}; return only what the json module can write") from None
     return {"payload": payload}
 
 
@@ -172,7 +179,9 @@ def main():
         module = load(command["input_file"])
         outcome = (generate if command["task"] == "generate" else validate)(host, module, command)
     except BaseException as problem:  # also SystemExit: user code must not end the conversation unnoticed
-        failure = {"error": f"{type(problem).__name__}: {problem}", "traceback": trace(problem)}
+        failure = {"error": f"{type(problem).__name__}: {problem}", "traceback": trace(problem, command)}
+        if isinstance(problem, NotJSON):
+            failure = {"error": str(problem), "traceback": ""}
         if isinstance(problem, ModuleNotFoundError) and problem.name:
             failure["missing_module"] = problem.name.partition(".")[0]
         host.send(failure)
@@ -180,12 +189,13 @@ def main():
     host.send({"outcome": outcome})
 
 
-def trace(problem):
-    """The traceback from the first line of foreign code on."""
+def trace(problem, command):
+    """The traceback from the first line of foreign code on, with paths from the benchmark's folder on."""
     frames = problem.__traceback__
     while frames.tb_next and frames.tb_frame.f_code.co_filename in (__file__, "<frozen importlib._bootstrap>", "<frozen importlib._bootstrap_external>"):
         frames = frames.tb_next
-    return "".join(traceback.format_exception(type(problem), problem, frames))
+    text = "".join(traceback.format_exception(type(problem), problem, frames))
+    return text.replace(os.path.join(os.path.dirname(command["input_file"]), ""), "")
 
 
 if __name__ == "__main__":

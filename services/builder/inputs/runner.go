@@ -232,7 +232,7 @@ func explain(err error, tail string, b benchmark.Benchmark) error {
 		return errs.DeadlineExceeded(ReasonFailed, "%s of %s did not end within %s and was stopped; make it faster or raise input_timeout in the builder's configuration",
 			FileName, b.Name, ended.Timeout).With("benchmark", b.Name).With("log", last(tail))
 	case errors.As(err, &ended) || errors.Is(err, io.EOF):
-		return errs.InvalidArgument(ReasonFailed, "%s of %s ended its process before it answered; it printed: %s", FileName, b.Name, last(tail)).
+		return errs.InvalidArgument(ReasonFailed, "%s of %s ended its process before it answered; take the exit out of %s; it printed: %s", FileName, b.Name, FileName, last(tail)).
 			With("benchmark", b.Name).With("log", last(tail))
 	}
 	return err
@@ -337,7 +337,10 @@ func (f *failure) classify(b benchmark.Benchmark) error {
 		return errs.InvalidArgument(ReasonFailed, "%s of %s imports module %q, which is not there; use the standard library, Pillow, numpy or imageio-ffmpeg\n%s",
 			FileName, b.Name, f.message.MissingModule, trace).With("benchmark", b.Name).With("traceback", trace)
 	}
-	return errs.InvalidArgument(ReasonFailed, "%s of %s raised %s\n%s", FileName, b.Name, f.message.Error, trace).
+	if trace == "" {
+		return errs.InvalidArgument(ReasonFailed, "%s of %s: %s", FileName, b.Name, f.message.Error).With("benchmark", b.Name)
+	}
+	return errs.InvalidArgument(ReasonFailed, "%s of %s raised %s; correct %s\n%s", FileName, b.Name, f.message.Error, FileName, trace).
 		With("benchmark", b.Name).With("traceback", trace)
 }
 

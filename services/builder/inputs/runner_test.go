@@ -197,7 +197,7 @@ func TestFaultsOfInput(t *testing.T) {
 		code  codes.Code
 		says  []string
 	}{
-		"raises":                {input: begin + "    raise ValueError('no such size')\n", code: codes.InvalidArgument, says: []string{"input.py of 900.sample raised ValueError: no such size", "line 2, in generate_input"}},
+		"raises":                {input: begin + "    raise ValueError('no such size')\n", code: codes.InvalidArgument, says: []string{"input.py of 900.sample raised ValueError: no such size", "File \"input.py\", line 2, in generate_input", "correct input.py"}},
 		"does not parse":        {input: "def generate_input(:\n", code: codes.InvalidArgument, says: []string{"SyntaxError"}},
 		"has no function":       {input: "x = 1\n", code: codes.InvalidArgument, says: []string{"input.py defines no function generate_input"}},
 		"returns no dict":       {input: begin + "    return [1]\n", code: codes.InvalidArgument, says: []string{"must return a dict, not list"}},

@@ -130,6 +130,9 @@ var globs = map[string][]string{
 	benchmark.NodeJS: {"*.js", "package.json", "package-lock.json"},
 }
 
+// entryFiles hold the function of a benchmark.
+var entryFiles = map[string]string{benchmark.Python: "function.py", benchmark.NodeJS: "function.js"}
+
 // copySources returns the files that go into the build directory, by their path in it.
 func (p *Plan) copySources() (map[string]archive.File, error) {
 	language, ok := globs[p.Choice.Language]
@@ -142,6 +145,11 @@ func (p *Plan) copySources() (map[string]archive.File, error) {
 	if len(sources) == 0 {
 		return nil, errs.InvalidArgument(ReasonFailed, "folder %s/%s holds none of %s; config.json lists the language, so add its sources",
 			p.Benchmark.Name, p.Choice.Language, strings.Join(language, ", ")).With("benchmark", p.Benchmark.Name)
+	}
+	// A script may still make it.
+	if _, ok := sources[entryFiles[p.Choice.Language]]; !ok && len(p.scripts) == 0 && p.Choice.Variant == benchmark.DefaultVariant {
+		return nil, errs.InvalidArgument(ReasonFailed, "folder %s/%s holds no %s; add it, with a function handler(event)",
+			p.Benchmark.Name, p.Choice.Language, entryFiles[p.Choice.Language]).With("benchmark", p.Benchmark.Name)
 	}
 	if p.Choice.Variant == benchmark.DefaultVariant {
 		return sources, nil
