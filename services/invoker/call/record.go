@@ -1,6 +1,7 @@
 package call
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -102,6 +103,27 @@ func readAnswer(record *typev1.InvocationRecord, target Target, answer []byte) {
 	if micros, ok := output.BenchmarkMicros(); ok {
 		result.Times.BenchmarkUs = pointer(micros)
 	}
+}
+
+// faultOf tells what is wrong with the function's own part of an answer; empty if nothing is. It is an object with result,
+// in answers of older wrappers behind output.
+func faultOf(answer []byte) string {
+	var wrapper struct {
+		Result json.RawMessage `json:"result"`
+	}
+	if json.Unmarshal(answer, &wrapper) != nil || len(wrapper.Result) == 0 || string(wrapper.Result) == "null" {
+		return "returned nothing"
+	}
+	var own map[string]json.RawMessage
+	if json.Unmarshal(wrapper.Result, &own) != nil {
+		return "returned " + excerpt(wrapper.Result) + ", which is not an object"
+	}
+	for _, field := range []string{"result", "measurement", "output"} {
+		if _, ok := own[field]; ok {
+			return ""
+		}
+	}
+	return "returned " + excerpt(wrapper.Result) + ", which lacks the field result"
 }
 
 // requestID returns the id under which the platform's logs know the invocation: Google's header carries a span behind a slash.
