@@ -54,11 +54,11 @@ func (p *Platform) CheckConfig(ctx context.Context, config driver.Config) error 
 		problems = append(problems, errs.Field(field, format, args...))
 	}
 	if !hasRuntime(caps.Runtimes, config.Runtime) {
-		add("config.runtime", "%s is not supported on platform %s; it runs %s",
+		add("config.runtime", "%s does not run on platform %s now; it runs %s: choose one of them with --language and --language-version",
 			runtimeName(config.Runtime), p.name, runtimeNames(caps.Runtimes))
 	}
 	if len(caps.Architectures) > 0 && !slices.Contains(caps.Architectures, config.Architecture) {
-		add("config.architecture", "%q does not run on platform %s; it runs %s",
+		add("config.architecture", "%q does not run on platform %s; it runs %s: choose it with --architecture",
 			config.Architecture, p.name, strings.Join(caps.Architectures, ", "))
 	}
 	switch {
