@@ -63,6 +63,7 @@ func (w *work) benchmarkInvoke(ctx context.Context, spec *experimentsv1.Benchmar
 	}
 	// From here on there may be invocations: a run that is taken up later sees the function and does not repeat them.
 	w.note(ready, trigger)
+	w.noteOrigin(ctx, spec.GetSource(), ready)
 	if err := w.store.save(ctx, w.run); err != nil {
 		return err
 	}

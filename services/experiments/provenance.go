@@ -2,6 +2,7 @@ package experiments
 
 import (
 	"bufio"
+	"context"
 	"os"
 	"runtime"
 	"strconv"
@@ -9,7 +10,9 @@ import (
 
 	"google.golang.org/protobuf/encoding/protojson"
 
+	builderv1 "github.com/sebs-suite/sebs/gen/go/sebs/builder/v1"
 	experimentsv1 "github.com/sebs-suite/sebs/gen/go/sebs/experiments/v1"
+	localv1 "github.com/sebs-suite/sebs/gen/go/sebs/local/v1"
 	"github.com/sebs-suite/sebs/internal/version"
 )
 
@@ -33,6 +36,27 @@ func newProvenance(request *experimentsv1.CreateRunRequest) *experimentsv1.Prove
 		Digests:           make(map[string]string),
 		ConfigurationJson: string(configuration),
 	}
+}
+
+// noteOrigin adds what other services know of a function's source and of where it runs. A run is not held up for it.
+func (w *work) noteOrigin(ctx context.Context, source *builderv1.BenchmarkSource, ready *prepared) {
+	if digest := lastPart(source.GetSource()); digest != "" {
+		w.run.Provenance.Digests["source"] = digest
+	} else if known, err := w.services.Builder.GetBenchmark(ctx, &builderv1.GetBenchmarkRequest{Name: "benchmarks/" + source.GetBenchmark()}); err == nil {
+		w.run.Provenance.Digests["source"] = known.GetSourceDigest()
+	} else {
+		w.log.Debug("the digest of the source is not known", "benchmark", source.GetBenchmark(), "error", err)
+	}
+	if w.request.GetTarget().GetPlatform() != platformLocal {
+		return
+	}
+	name := lastPart(ready.function.GetName())
+	function, err := w.services.Local.GetLocalFunction(ctx, &localv1.GetLocalFunctionRequest{FunctionId: name})
+	if err != nil {
+		w.log.Debug("the kind of sandbox is not known", "function", name, "error", err)
+		return
+	}
+	w.run.Provenance.Sandbox = strings.ToLower(strings.TrimPrefix(function.GetSandboxKind().String(), "SANDBOX_KIND_"))
 }
 
 // hostFacts reads what Linux tells about the machine; elsewhere the facts stay unknown.

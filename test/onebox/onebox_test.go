@@ -96,6 +96,10 @@ func TestSleepFromSourceToResult(t *testing.T) {
 	if run.GetState() != experimentsv1.Run_STATE_SUCCEEDED || run.GetInvocationCount() != 3 {
 		t.Errorf("the run is %s with %d invocations; problems: %q", run.GetState(), run.GetInvocationCount(), run.GetProblems())
 	}
+	if provenance := run.GetProvenance(); provenance.GetSandbox() != "process" || provenance.GetDigests()["source"] == "" ||
+		provenance.GetDigests()["package"] == "" || provenance.GetDigests()["input"] == "" {
+		t.Errorf("the provenance is %v", provenance)
+	}
 	for _, step := range run.GetSteps() {
 		t.Logf("%-12s %8s %s", step.GetPhase(), step.GetDuration().AsDuration().Round(time.Millisecond), step.GetMessage())
 	}

@@ -92,7 +92,9 @@ func TestTriggersOfARun(t *testing.T) {
 		}
 		for i, record := range records {
 			result := record.GetResult()
-			if record.GetSequence() != int64(i) || record.GetTrigger() != kind || result.GetStats().GetColdStart() != (i == 0) ||
+			// The answer of a storage trigger is seen before its sandbox is free, so the next call may need another one.
+			anyCold := i > 0 && kind == typev1.TriggerType_TRIGGER_TYPE_STORAGE
+			if record.GetSequence() != int64(i) || record.GetTrigger() != kind || !anyCold && result.GetStats().GetColdStart() != (i == 0) ||
 				result.ProviderTimes.GetExecutionUs() <= 0 || result.Billing == nil || result.GetTimes().GetBenchmarkUs() <= 0 ||
 				(result.GetTimes().HttpStartupSeconds != nil) != (kind == typev1.TriggerType_TRIGGER_TYPE_HTTP) {
 				t.Errorf("%s: record %d is %v", kind, i, strip(record))
@@ -118,8 +120,8 @@ func TestFailuresAreResults(t *testing.T) {
 		text  string
 	}{
 		"raises":       {"def handler(event):\n    raise ValueError('no such thing')\n", typev1.ErrorClass_ERROR_CLASS_FUNCTION, "no such thing"},
-		"never ends":   {"import time\ndef handler(event):\n    time.sleep(600)\n", typev1.ErrorClass_ERROR_CLASS_TIMEOUT, "raise its timeout"},
-		"too hungry":   {"def handler(event):\n    x = bytearray(400 << 20)\n    for i in range(0, len(x), 4096): x[i] = 1\n    import time; time.sleep(1)\n    return {'result': 1}\n", typev1.ErrorClass_ERROR_CLASS_OUT_OF_MEMORY, "raise its memory"},
+		"never ends":   {"import time\ndef handler(event):\n    time.sleep(600)\n", typev1.ErrorClass_ERROR_CLASS_TIMEOUT, "raise it with --timeout"},
+		"too hungry":   {"def handler(event):\n    x = bytearray(400 << 20)\n    for i in range(0, len(x), 4096): x[i] = 1\n    import time; time.sleep(1)\n    return {'result': 1}\n", typev1.ErrorClass_ERROR_CLASS_OUT_OF_MEMORY, "raise it with --memory"},
 		"not JSON":     {"def handler(event):\n    return {'result': {1, 2}}\n", typev1.ErrorClass_ERROR_CLASS_UNSPECIFIED, ""},
 		"import error": {"import no_such_module\ndef handler(event):\n    return {'result': 1}\n", typev1.ErrorClass_ERROR_CLASS_INITIALIZATION, "no_such_module"},
 	}
