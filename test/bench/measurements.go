@@ -56,7 +56,7 @@ func invokeOverhead(ctx context.Context, b *bench) (ours, peer []float64, err er
 		return nil, nil, err
 	}
 	return alternate(b.count(1000), func() error {
-		response, err := invoker.Invoke(ctx, &invokerv1.InvokeRequest{Trigger: trigger.GetName(), PayloadJson: string(payload)})
+		response, err := invoker.Invoke(ctx, &invokerv1.InvokeRequest{Trigger: trigger.GetName(), PayloadJson: string(payload), ReuseConnections: true})
 		if err == nil && response.GetRecord().GetResult().GetStats().GetFailure() {
 			err = errors.New(response.GetRecord().GetErrorMessage())
 		}
