@@ -133,6 +133,16 @@ func (l *localStores) created(e objects.Event) {
 	l.notify(raw)
 }
 
+// reachable asks the object store for a bucket that need not exist.
+func (l *localStores) reachable(ctx context.Context) error {
+	o, err := l.open(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = o.Store.BucketExists(ctx, "suite-reachable")
+	return err
+}
+
 // openTables returns the table store, and starts it the first time, or again when it has ended.
 func (l *localStores) openTables(ctx context.Context) (*Tables, error) {
 	l.mu.Lock()

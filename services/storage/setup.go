@@ -29,6 +29,7 @@ func Setup(ctx context.Context, p *app.Process) error {
 	if _, err := local.open(ctx); err != nil {
 		return err
 	}
+	p.OnReady("object store", local.reachable)
 	service := New(local.platforms(), p.Cache, p.Log)
 	p.OnClose("storage", service.Close)
 	if err := service.Restore(filepath.Join(dir, "relays.json")); err != nil {

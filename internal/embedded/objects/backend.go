@@ -36,8 +36,8 @@ var _ backend.Backend = (*files)(nil)
 const aclAttribute = "acl"
 
 // openFiles opens the data directory. Object attributes are kept as extended attributes where the file system has
-// them, else in files of a directory beside the data.
-func openFiles(dir string) (*files, error) {
+// them, else, or when asked for, in files of a directory beside the data.
+func openFiles(dir string, attributesInFiles bool) (*files, error) {
 	root := filepath.Join(dir, "data")
 	if err := os.MkdirAll(root, 0o700); err != nil {
 		return nil, fmt.Errorf("make object store directory: %w", err)
@@ -46,7 +46,7 @@ func openFiles(dir string) (*files, error) {
 	opts.SetNewDirPerm(0o700)
 	opts.SetNewFilePerm(0o600)
 	var attributes meta.MetadataStorer = meta.XattrMeta{}
-	if err := (meta.XattrMeta{}).Test(root); err != nil {
+	if attributesInFiles || (meta.XattrMeta{}).Test(root) != nil {
 		side := filepath.Join(dir, "attributes")
 		if err := os.MkdirAll(side, 0o700); err != nil {
 			return nil, fmt.Errorf("make object attribute directory: %w", err)
@@ -55,18 +55,16 @@ func openFiles(dir string) (*files, error) {
 		if err != nil {
 			return nil, fmt.Errorf("open object attribute directory: %w", err)
 		}
-		attributes, opts.SideCarDir = sidecar, side
+		attributes = sidecar
 	}
-	// The backend changes the working directory when it is made, and needs it only for relative bucket names,
-	// which it never gets from here.
-	before, err := os.Getwd()
-	if err != nil {
-		return nil, fmt.Errorf("find the working directory: %w", err)
-	}
-	p, err := posix.New(root, attributes, opts)
-	if back := os.Chdir(before); back != nil {
-		return nil, errors.Join(fmt.Errorf("return to the working directory: %w", back), err)
-	}
+	var p *posix.Posix
+	// The backend changes the working directory when it is made, and needs it only for relative bucket names, which
+	// it never gets from here.
+	err := keepWorkingDirectory(func() error {
+		var err error
+		p, err = posix.New(root, attributes, opts)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("open object store directory %s: %w", root, err)
 	}

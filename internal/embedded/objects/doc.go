@@ -4,7 +4,8 @@
 // gives them three things that a store living inside another program needs:
 //
 //   - absolute paths: versitygw's file backend works relative to the process's working directory, which belongs to
-//     the user who started the suite, so every bucket is handed to it as an absolute path;
+//     the user who started the suite, so every bucket is handed to it as an absolute path, and it is made on a thread
+//     with a directory of its own;
 //   - accounts: a root account with random keys kept in the state directory (mode 0600), and one account per
 //     deployment whose secret is derived from the root secret, so none has to be stored or created;
 //   - events: each object created is reported by a function call, without a webhook or a broker in between.

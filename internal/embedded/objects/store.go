@@ -53,6 +53,9 @@ type Options struct {
 	Hosts []string
 	// OnCreated is called for every object created, from the request's goroutine: it must not block.
 	OnCreated func(Event)
+	// AttributesInFiles keeps the attributes of objects in files beside the data also where the file system has
+	// extended attributes. A directory must always be opened in the same way.
+	AttributesInFiles bool
 	// Log takes messages about the store; slog.Default when nil.
 	Log *slog.Logger
 }
@@ -101,7 +104,7 @@ func start(ctx context.Context, dir string, opts Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	backend, err := openFiles(dir)
+	backend, err := openFiles(dir, opts.AttributesInFiles)
 	if err != nil {
 		return nil, err
 	}

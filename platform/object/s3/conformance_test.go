@@ -24,7 +24,17 @@ func TestMain(m *testing.M) {
 }
 
 func TestConformanceEmbedded(t *testing.T) {
-	store, err := objects.Start(t.Context(), objects.Options{Dir: t.TempDir()})
+	conformance(t, objects.Options{Dir: t.TempDir()})
+}
+
+// TestConformanceAttributesInFiles runs the suite as on file systems without extended attributes.
+func TestConformanceAttributesInFiles(t *testing.T) {
+	conformance(t, objects.Options{Dir: t.TempDir(), AttributesInFiles: true})
+}
+
+func conformance(t *testing.T, opts objects.Options) {
+	t.Helper()
+	store, err := objects.Start(t.Context(), opts)
 	if err != nil {
 		t.Fatal(err)
 	}
