@@ -71,7 +71,7 @@ func newPlatform(t testing.TB) *platform {
 	if err != nil {
 		t.Fatal(err)
 	}
-	kind, err := process.New(process.Options{Directory: filepath.Join(dir, "sandboxes"), Finder: process.NewFinder(os.Getenv, home), Log: log, FirstUID: 420_000})
+	kind, err := process.New(process.Options{Directory: filepath.Join(dir, "sandboxes"), Finder: process.NewFinder(os.Getenv, home, ""), Log: log, FirstUID: 420_000})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -130,7 +130,7 @@ func openKinds(ctx context.Context, p *app.Process, config Config, dir string) (
 		home = "/" // no interpreters are looked for below it
 	}
 	k, err := process.New(process.Options{
-		Directory: filepath.Join(dir, "sandboxes"), Finder: process.NewFinder(os.Getenv, home), Log: p.Log, FirstUID: config.FirstUID,
+		Directory: filepath.Join(dir, "sandboxes"), Finder: process.NewFinder(os.Getenv, home, filepath.Join(dir, "interpreters.json")), Log: p.Log, FirstUID: config.FirstUID,
 	})
 	if err != nil {
 		return nil, nil, err

@@ -27,15 +27,17 @@ import (
 
 // Headers of every answer to an invocation.
 const (
-	HeaderRequestID    = "X-Sebs-Request-Id"
-	HeaderColdStart    = "X-Sebs-Cold-Start"
-	HeaderBilledMS     = "X-Sebs-Billed-Ms"
-	HeaderDurationUS   = "X-Sebs-Duration-Us"
-	HeaderInitUS       = "X-Sebs-Init-Duration-Us"
-	HeaderSandbox      = "X-Sebs-Sandbox-Id"
-	HeaderMaxMemoryMB  = "X-Sebs-Max-Memory-Mb"
-	HeaderFailure      = "X-Sebs-Function-Error"
-	maxNotificationLen = 1 << 20
+	HeaderRequestID   = "X-Sebs-Request-Id"
+	HeaderColdStart   = "X-Sebs-Cold-Start"
+	HeaderBilledMS    = "X-Sebs-Billed-Ms"
+	HeaderDurationUS  = "X-Sebs-Duration-Us"
+	HeaderInitUS      = "X-Sebs-Init-Duration-Us"
+	HeaderSandbox     = "X-Sebs-Sandbox-Id"
+	HeaderMaxMemoryMB = "X-Sebs-Max-Memory-Mb"
+	HeaderFailure     = "X-Sebs-Function-Error"
+	// HeaderOutputDropped is there when the function printed more than its log keeps: the number of bytes lost.
+	HeaderOutputDropped = "X-Sebs-Output-Dropped"
+	maxNotificationLen  = 1 << 20
 )
 
 // Invoker runs functions.
@@ -300,6 +302,9 @@ func answer(w http.ResponseWriter, out *host.Outcome) {
 	h[HeaderSandbox] = []string{rec.Sandbox}
 	if rec.Cold {
 		h[HeaderInitUS] = []string{strconv.FormatInt(rec.Init.Microseconds(), 10)}
+	}
+	if rec.OutputDropped > 0 {
+		h[HeaderOutputDropped] = []string{strconv.FormatInt(rec.OutputDropped, 10)}
 	}
 	if rec.Failure != "" {
 		h[HeaderFailure] = []string{rec.Failure}

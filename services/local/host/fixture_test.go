@@ -90,7 +90,7 @@ func newProcessKind(t testing.TB, dir string) *process.Kind {
 		t.Fatal(err)
 	}
 	k, err := process.New(process.Options{
-		Directory: filepath.Join(dir, "sandboxes"), Finder: process.NewFinder(os.Getenv, home),
+		Directory: filepath.Join(dir, "sandboxes"), Finder: process.NewFinder(os.Getenv, home, ""),
 		Log: logger(t), FirstUID: 400_000,
 	})
 	if err != nil {

@@ -231,6 +231,7 @@ func (h *Host) isClosed() bool {
 // conclude writes the closing log lines and the record, and makes the outcome: with the body, or with the failure in its place.
 func (h *Host) conclude(f *function, log *boxLog, e *entry, rec Record, body []byte, fail *failure, tail bool) *Outcome {
 	rec.BilledMS = billed(rec.Duration, rec.Init)
+	rec.OutputDropped = e.lost()
 	out := &Outcome{Body: body}
 	now := time.Now()
 	if fail != nil {

@@ -65,6 +65,13 @@ func (e *entry) add(now time.Time, text string) {
 	}
 }
 
+// lost is how many bytes have been dropped so far.
+func (e *entry) lost() int64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.dropped
+}
+
 // kept lists the lines with the request id, and a note about what was dropped.
 func (e *entry) kept() []LogLine {
 	e.mu.Lock()

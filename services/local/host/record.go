@@ -35,6 +35,8 @@ type Record struct {
 	ErrorType    string `json:"error_type,omitempty"`
 	ErrorMessage string `json:"error_message,omitempty"`
 	Sandbox      string `json:"sandbox,omitempty"`
+	// OutputDropped is how many bytes the function printed before those that its log keeps.
+	OutputDropped int64 `json:"output_dropped_bytes,omitempty"`
 	// Event is true for invocations whose answer is kept instead of returned.
 	Event bool `json:"event,omitempty"`
 }

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/sebs-suite/sebs/internal/errs"
 )
 
@@ -29,31 +31,49 @@ type Interpreter struct {
 	Roots []string
 }
 
-// Finder looks for interpreters and remembers what it found.
+// oldest are the first versions that the suite's bootstraps run on.
+var oldest = map[string]string{"python": "3.9", "node": "18"}
+
+// Finder looks for interpreters and remembers what it found, also in a file: asking an interpreter for its version takes as
+// long as starting it.
 type Finder struct {
 	environ func(string) string
 	home    string
+	memory  string // path of the file; empty for none
+
 	mu      sync.Mutex
-	probed  map[string]*Interpreter // by candidate path; nil for what is no interpreter
+	probed  map[string]probed // by candidate path
+	changed bool
+}
+
+// probed is what is known of a file as long as it does not change.
+type probed struct {
+	Size        int64        `json:"size"`
+	Modified    time.Time    `json:"modified"`
+	Interpreter *Interpreter `json:"interpreter,omitempty"` // nil for what is no interpreter
 }
 
 // NewFinder looks in the directories of the environment's PATH, in the usual system directories and where pyenv, uv, nvm
-// and fnm keep their versions below home.
-func NewFinder(environ func(string) string, home string) *Finder {
-	return &Finder{environ: environ, home: home, probed: map[string]*Interpreter{}}
+// and fnm keep their versions below home. memory is a file that keeps the answers; empty for none.
+func NewFinder(environ func(string) string, home, memory string) *Finder {
+	f := &Finder{environ: environ, home: home, memory: memory, probed: map[string]probed{}}
+	if raw, err := os.ReadFile(memory); err == nil && json.Unmarshal(raw, &f.probed) != nil {
+		f.probed = map[string]probed{} // damaged: everything is asked again
+	}
+	return f
 }
 
 // Find returns the interpreter of the family ("python", "node") for a version such as 3.12 or 20: the first one in the
 // search order whose version begins with it. An empty version takes the newest.
 func (f *Finder) Find(ctx context.Context, family, version string) (Interpreter, error) {
-	candidates := f.candidates(family, version)
 	if version == "" {
 		all := f.List(ctx, family)
 		if len(all) > 0 {
 			return all[0], nil
 		}
 	}
-	for _, path := range candidates {
+	defer f.remember()
+	for _, path := range f.candidates(family, version) {
 		if i := f.probe(ctx, family, path); i != nil && matches(i.Version, version) {
 			return *i, nil
 		}
@@ -73,9 +93,20 @@ func (f *Finder) Find(ctx context.Context, family, version string) (Interpreter,
 
 // List finds all interpreters of a family, newest first, one per version.
 func (f *Finder) List(ctx context.Context, family string) []Interpreter {
+	defer f.remember()
+	candidates := f.candidates(family, "")
+	found := make([]*Interpreter, len(candidates))
+	var group errgroup.Group
+	group.SetLimit(4)
+	for n, path := range candidates {
+		group.Go(func() error {
+			found[n] = f.probe(ctx, family, path)
+			return nil
+		})
+	}
+	_ = group.Wait() // probes do not fail: what does not answer is no interpreter
 	var out []Interpreter
-	for _, path := range f.candidates(family, "") {
-		i := f.probe(ctx, family, path)
+	for _, i := range found {
 		if i == nil || slices.ContainsFunc(out, func(o Interpreter) bool { return o.Version == i.Version }) {
 			continue
 		}
@@ -130,10 +161,14 @@ func (f *Finder) candidates(family, version string) []string {
 		return nil
 	}
 	var out []string
+	var seen []os.FileInfo
 	add := func(path string) {
-		if info, err := os.Stat(path); err == nil && !info.IsDir() && !slices.Contains(out, path) {
-			out = append(out, path)
+		info, err := os.Stat(path)
+		if err != nil || info.IsDir() || slices.ContainsFunc(seen, func(o os.FileInfo) bool { return os.SameFile(o, info) }) {
+			return
 		}
+		seen = append(seen, info)
+		out = append(out, path)
 	}
 	dirs := append(filepath.SplitList(f.environ("PATH")), "/usr/local/bin", "/usr/bin", "/opt/homebrew/bin")
 	for _, name := range names {
@@ -171,31 +206,57 @@ func expand(pattern string) []string {
 func globVersion(version string) string { return version + "*" }
 
 const (
-	pythonProbe = `import sys, json; print(json.dumps({"version": "%d.%d.%d" % sys.version_info[:3], "path": sys.executable, "roots": [sys.prefix, sys.base_prefix]}))`
+	// A virtual environment would lend its packages to functions, so the interpreter that it was made from is taken.
+	pythonProbe = `import sys, json; print(json.dumps({"version": "%d.%d.%d" % sys.version_info[:3], "path": getattr(sys, "_base_executable", None) or sys.executable, "roots": [sys.prefix, sys.base_prefix]}))`
 	nodeProbe   = `JSON.stringify({version: process.versions.node, path: process.execPath, roots: []})`
 )
 
-// probe asks a candidate what it is; nil when it is no interpreter of the family.
+// probe asks a candidate what it is; nil when it is no interpreter of the family that the suite can use.
 func (f *Finder) probe(ctx context.Context, family, path string) *Interpreter {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil
+	}
 	f.mu.Lock()
 	known, ok := f.probed[path]
 	f.mu.Unlock()
-	if ok {
-		if known == nil {
-			return nil
+	if !ok || known.Size != info.Size() || !known.Modified.Equal(info.ModTime()) {
+		i, err := ask(ctx, family, path)
+		if err != nil && ctx.Err() != nil {
+			return nil // not the candidate's fault
 		}
-		if _, err := os.Stat(known.Path); err == nil {
-			return known
-		}
+		known = probed{Size: info.Size(), Modified: info.ModTime(), Interpreter: i}
+		f.mu.Lock()
+		f.probed[path] = known
+		f.changed = true
+		f.mu.Unlock()
 	}
-	i, err := ask(ctx, family, path)
-	if err != nil && ctx.Err() != nil {
-		return nil // not the candidate's fault
+	i := known.Interpreter
+	if i == nil || i.Family != family || compareVersions(i.Version, oldest[family]) < 0 {
+		return nil
 	}
-	f.mu.Lock()
-	f.probed[path] = i
-	f.mu.Unlock()
+	if _, err := os.Stat(i.Path); err != nil {
+		return nil
+	}
 	return i
+}
+
+// remember writes down new answers. Losing them costs a moment at the next start, nothing else.
+func (f *Finder) remember() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.changed || f.memory == "" {
+		return
+	}
+	f.changed = false
+	raw, err := json.MarshalIndent(f.probed, "", "  ")
+	if err != nil || os.MkdirAll(filepath.Dir(f.memory), 0o700) != nil {
+		return
+	}
+	temporary := f.memory + ".new"
+	if os.WriteFile(temporary, raw, 0o600) == nil {
+		_ = os.Rename(temporary, f.memory)
+	}
 }
 
 func ask(ctx context.Context, family, path string) (*Interpreter, error) {

@@ -44,12 +44,12 @@ func TestFinder(t *testing.T) {
 	home := t.TempDir()
 	path := func(parts ...string) string { return filepath.Join(append([]string{home}, parts...)...) }
 	for file, version := range map[string]string{
-		path("bin", "python3.2"):                                 "3.2.5",
-		path(".pyenv", "versions", "3.1.4", "bin", "python3"):    "3.1.4",
-		path(".pyenv", "versions", "3.1.10", "bin", "python3"):   "3.1.10",
-		path(".local/share/uv/python/cpython-3.0.7/bin/python3"): "3.0.7",
-		path(".pyenv", "shims", "python3.3"):                     "3.3.0",
-		path(".pyenv", "versions", "3.12-lie", "bin", "python3"): "2.9.9",
+		path("bin", "python3.22"):                                 "3.22.5",
+		path(".pyenv", "versions", "3.21.4", "bin", "python3"):    "3.21.4",
+		path(".pyenv", "versions", "3.21.10", "bin", "python3"):   "3.21.10",
+		path(".local/share/uv/python/cpython-3.20.7/bin/python3"): "3.20.7",
+		path(".pyenv", "shims", "python3.23"):                     "3.23.0",
+		path(".pyenv", "versions", "3.12-lie", "bin", "python3"):  "2.9.9",
 	} {
 		script(t, file, fakePython(file, version))
 	}
@@ -57,22 +57,33 @@ func TestFinder(t *testing.T) {
 	script(t, path("bin", "python3"), "echo this is no interpreter\n")
 	f := NewFinder(func(name string) string {
 		return map[string]string{"PATH": path(".pyenv", "shims") + string(os.PathListSeparator) + path("bin")}[name]
-	}, home)
-	for want, found := range map[string]string{"3.2": "3.2.5", "3.1": "3.1.10", "3.1.4": "3.1.4", "3.0": "3.0.7"} {
+	}, home, path("memory", "interpreters.json"))
+	for want, found := range map[string]string{"3.22": "3.22.5", "3.21": "3.21.10", "3.21.4": "3.21.4", "3.20": "3.20.7"} {
 		i, err := f.Find(t.Context(), "python", want)
 		if err != nil || i.Version != found || !slices.Contains(i.Roots, filepath.Dir(filepath.Dir(i.Path))) {
 			t.Errorf("python %s: %+v, error %v", want, i, err)
 		}
 	}
 	// A version whose name is the beginning of another one's is another version; shims are not used.
-	for _, want := range []string{"3.", "3.3", "1"} {
+	for _, want := range []string{"3.2", "3.23", "2.9", "1"} {
 		_, err := f.Find(t.Context(), "python", want)
-		if errs.Reason(err) != "INTERPRETER_NOT_FOUND" || !strings.Contains(err.Error(), "3.1.10") {
+		if errs.Reason(err) != "INTERPRETER_NOT_FOUND" || !strings.Contains(err.Error(), "3.21.10") {
 			t.Errorf("python %s: %v", want, err)
 		}
 	}
 	if _, err := f.Find(t.Context(), "perl", ""); err == nil {
 		t.Error("an unknown family was found")
+	}
+	// What is remembered needs no asking, unless the file has changed.
+	for _, version := range []string{"3.22.5", "3.22.6"} {
+		file := path("bin", "python3.22")
+		if version == "3.22.6" {
+			script(t, file, "# changed\n"+fakePython(file, version))
+		}
+		again := NewFinder(func(string) string { return path("bin") }, home, path("memory", "interpreters.json"))
+		if i, err := again.Find(t.Context(), "python", "3.22"); err != nil || i.Version != version {
+			t.Errorf("remembered: %+v, error %v", i, err)
+		}
 	}
 }
 
@@ -114,7 +125,7 @@ func native(t *testing.T, text string, change func(*sandbox.Spec)) (*Kind, sandb
 	task := filepath.Join(dir, "task")
 	script(t, filepath.Join(task, "bootstrap"), text)
 	k, err := New(Options{
-		Directory: filepath.Join(dir, "sandboxes"), Finder: NewFinder(os.Getenv, dir), FirstUID: 440_000, SampleInterval: 5 * time.Millisecond,
+		Directory: filepath.Join(dir, "sandboxes"), Finder: NewFinder(os.Getenv, dir, ""), FirstUID: 440_000, SampleInterval: 5 * time.Millisecond,
 		Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	})
 	if err != nil {
