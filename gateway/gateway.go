@@ -9,7 +9,6 @@ import (
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/protobuf/encoding/protojson"
 
 	authv1 "github.com/sebs-suite/sebs/gen/go/sebs/auth/v1"
 	builderv1 "github.com/sebs-suite/sebs/gen/go/sebs/builder/v1"
@@ -87,10 +86,8 @@ func (g *gateway) connTo(method string) (grpc.ClientConnInterface, error) {
 // newREST builds the REST side.
 func (g *gateway) newREST() (http.Handler, error) {
 	mux := runtime.NewServeMux(
-		runtime.WithMarshalerOption(runtime.MIMEWildcard, &runtime.HTTPBodyMarshaler{Marshaler: &runtime.JSONPb{
-			MarshalOptions:   protojson.MarshalOptions{EmitDefaultValues: true},
-			UnmarshalOptions: protojson.UnmarshalOptions{},
-		}}),
+		runtime.WithMarshalerOption(runtime.MIMEWildcard, newMarshaler()),
+		runtime.WithForwardResponseOption(openStream),
 		runtime.WithIncomingHeaderMatcher(incomingHeader),
 		runtime.WithOutgoingHeaderMatcher(outgoingHeader),
 		runtime.WithErrorHandler(methodFailed), runtime.WithRoutingErrorHandler(routeFailed),

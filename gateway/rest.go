@@ -6,7 +6,9 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"math"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"cloud.google.com/go/longrunning/autogen/longrunningpb"
@@ -100,7 +102,9 @@ func methodFailed(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w
 	}
 	if s := status.Convert(err); s.Code() == codes.InvalidArgument && len(s.Details()) == 0 {
 		// Not from a service, which would name a reason: the request could not be read.
-		err = errs.InvalidArgument("REQUEST_INVALID", "%s; /openapi.json describes the request", s.Message())
+		// The library varies the space behind its prefix.
+		text, _ := strings.CutPrefix(s.Message(), "proto:")
+		err = errs.InvalidArgument("REQUEST_INVALID", "%s; /openapi.json describes the request", strings.TrimLeft(text, "\u00a0 "))
 	}
 	writeError(w, err)
 }
@@ -214,6 +218,9 @@ func writeErrorAs(w http.ResponseWriter, code int, err error) {
 	w.Header().Set("Content-Type", "application/json")
 	if failure.Code() == codes.Unauthenticated {
 		w.Header().Set("WWW-Authenticate", "Bearer")
+	}
+	if wait, ok := errs.RetryDelay(err); ok {
+		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(wait.Seconds()))))
 	}
 	w.WriteHeader(code)
 	_, _ = w.Write(raw)
