@@ -44,8 +44,10 @@ const (
 	writeTimeout = 30 * time.Second
 	// settleTimeout bounds the storing of a result, also through a time without the bus.
 	settleTimeout = 10 * time.Minute
-	writePause    = 500 * time.Millisecond
-	maxWait       = 15 * time.Minute
+	// lastWrite bounds the storing of a call that was given up because the process ends.
+	lastWrite  = 2 * time.Second
+	writePause = 500 * time.Millisecond
+	maxWait    = 15 * time.Minute
 )
 
 // Bus is what the queue needs of the event bus.
@@ -379,7 +381,10 @@ func (q *Queue) handle(ctx context.Context, message events.Message) error {
 	}
 	record := q.attempt(ctx, work, attempt)
 	if q.hard.Err() != nil {
-		return q.hard.Err()
+		// The call was given up; its record says so, and is stored if that is quick.
+		var end context.CancelFunc
+		ctx, end = context.WithTimeout(context.WithoutCancel(ctx), lastWrite)
+		defer end()
 	}
 	return q.settle(ctx, states, id, func(invocation *invokerv1.Invocation) bool {
 		if ended(invocation.GetState()) || invocation.GetAttempt() != attempt {

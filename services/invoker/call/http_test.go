@@ -114,6 +114,7 @@ func TestFailuresAreClassified(t *testing.T) {
 		"slow init":       {answer(504, `{"errorType":"Sandbox.Timedout","errorMessage":"init"}`, "X-Sebs-Function-Error", "InitError"), "local", typev1.ErrorClass_ERROR_CLASS_INITIALIZATION, "could not start"},
 		"import error":    {answer(502, `{"errorType":"Runtime.ImportModuleError","errorMessage":"No module named x"}`), "aws", typev1.ErrorClass_ERROR_CLASS_INITIALIZATION, "No module named x"},
 		"not JSON inside": {answer(502, `{"errorType":"Runtime.InvalidResponse","errorMessage":"y"}`, "X-Sebs-Function-Error", "BadResponse"), "local", typev1.ErrorClass_ERROR_CLASS_BAD_RESPONSE, "not JSON"},
+		"long story":      {answer(500, `{"errorType":"E","errorMessage":"`+strings.Repeat("ä", 9000)+`"}`, "X-Sebs-Function-Error", "Unhandled"), "local", typev1.ErrorClass_ERROR_CLASS_FUNCTION, "ä…"},
 		"unavailable":     {answer(503, `{"message":"Service Unavailable"}`), "aws", typev1.ErrorClass_ERROR_CLASS_PLATFORM, "HTTP 503: Service Unavailable"},
 		"gone":            {answer(404, `{"errorType":"ResourceNotFound","errorMessage":"f"}`), "local", typev1.ErrorClass_ERROR_CLASS_PLATFORM, "deploy it again"},
 		"forbidden":       {answer(403, `{"Message":"Forbidden"}`), "aws", typev1.ErrorClass_ERROR_CLASS_PLATFORM, "does not allow this caller"},

@@ -72,7 +72,7 @@ func Record(identity Identity, target Target, outcome Outcome) *typev1.Invocatio
 		readAnswer(record, target, outcome.Answer)
 	}
 	addProvider(record.GetResult(), outcome)
-	record.ErrorMessage = strings.ToValidUTF8(record.GetErrorMessage(), "�")
+	record.ErrorMessage = bounded(strings.ToValidUTF8(record.GetErrorMessage(), "�"))
 	record.Result.Stats.Failure = record.GetErrorClass() != typev1.ErrorClass_ERROR_CLASS_UNSPECIFIED
 	if record.GetResult().GetRequestId() == "" {
 		record.Result.RequestId = fmt.Sprintf("failed-%d", identity.Sequence)
@@ -165,6 +165,16 @@ func addProvider(result *typev1.ExecutionResult, outcome Outcome) {
 		BilledTimeMs: &billed,
 		GbSeconds:    pointer(float64(memory) / 1024 * float64(billed) / 1000),
 	}
+}
+
+// maxMessageBytes bounds what a record says about a failure: a function may answer an error of any length.
+const maxMessageBytes = 4 << 10
+
+func bounded(text string) string {
+	if len(text) <= maxMessageBytes {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxMessageBytes], "") + "…"
 }
 
 func pointer[T any](value T) *T { return &value }
