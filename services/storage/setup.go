@@ -29,6 +29,13 @@ func Setup(ctx context.Context, p *app.Process) error {
 	if _, err := local.open(ctx); err != nil {
 		return err
 	}
+	if local.objectStore != nil {
+		claim, err := claimEmbedded(ctx, p.Cache, local.objectStore.Root().AccessKey)
+		if err != nil {
+			return err
+		}
+		p.OnClose("claim of the object store", claim.Close)
+	}
 	p.OnReady("object store", local.reachable)
 	service := New(local.platforms(), p.Cache, p.Log)
 	p.OnClose("storage", service.Close)

@@ -2,15 +2,55 @@ package storage_test
 
 import (
 	"bytes"
+	"context"
+	"errors"
+	"log/slog"
 	"testing"
 	"time"
 
+	"github.com/sebs-suite/sebs/internal/app"
 	"github.com/sebs-suite/sebs/internal/app/apptest"
+	"github.com/sebs-suite/sebs/internal/errs"
 	"github.com/sebs-suite/sebs/services/storage"
 
 	storagev1 "github.com/sebs-suite/sebs/gen/go/sebs/storage/v1"
 	typev1 "github.com/sebs-suite/sebs/gen/go/sebs/type/v1"
 )
+
+// TestOneEmbeddedStore shows that a second storage process with a store of its own is refused while the first one runs.
+func TestOneEmbeddedStore(t *testing.T) {
+	backends := apptest.NewBackends(t)
+	first := apptest.StartWith(t, apptest.Options{Backends: backends}, storage.Setup)
+	second := func() error {
+		dir := t.TempDir()
+		source, err := app.NewSource("test.yaml", nil, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		p, err := app.New(ctx, app.Options{
+			Name: "second", Source: source, Setups: []app.Setup{storage.Setup}, Log: slog.New(slog.DiscardHandler),
+			Adjust: func(c *app.Config) {
+				c.StateDir, c.Etcd.Endpoints, c.NATS.URLs = dir, []string{backends.Etcd.Endpoint()}, []string{backends.NATS.URL()}
+			},
+		})
+		cancel()
+		if err == nil {
+			err = p.Run(ctx)
+			if errors.Is(err, context.Canceled) {
+				err = nil
+			}
+		}
+		return err
+	}
+	if err := second(); errs.Reason(err) != "OBJECT_STORE_ELSEWHERE" {
+		t.Errorf("beside the first one: %v", err)
+	}
+	first.Stop()
+	if err := second(); err != nil {
+		t.Errorf("after the first one: %v", err)
+	}
+}
 
 // TestSetup runs the service in a process with etcd and NATS.
 func TestSetup(t *testing.T) {
