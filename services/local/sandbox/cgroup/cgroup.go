@@ -150,7 +150,7 @@ func (m *Manager) Create(name string, memoryBytes int64) (Group, error) {
 	return g, nil
 }
 
-// Of finds the memory control group of another process from its membership file (/proc/<pid>/cgroup).
+// Of finds the control groups of another process from its membership file (/proc/<pid>/cgroup).
 func Of(mount, membership string) (Group, error) {
 	raw, err := os.ReadFile(membership)
 	if err != nil {
@@ -158,13 +158,18 @@ func Of(mount, membership string) (Group, error) {
 	}
 	paths, unified := parseSelf(raw)
 	if _, err := os.Stat(filepath.Join(mount, "cgroup.controllers")); err == nil {
-		return Group{version: 2, memory: filepath.Join(mount, unified)}, nil
+		dir := filepath.Join(mount, unified)
+		return Group{version: 2, memory: dir, cpu: dir}, nil
 	}
 	own, ok := paths["memory"]
 	if !ok {
 		return Group{}, errors.New("no memory control group")
 	}
-	return Group{version: 1, memory: filepath.Join(mount, "memory", own)}, nil
+	g := Group{version: 1, memory: filepath.Join(mount, "memory", own)}
+	if own, ok := paths["cpu"]; ok {
+		g.cpu = filepath.Join(mount, "cpu", own)
+	}
+	return g, nil
 }
 
 // At names the group of a sandbox whose directories are known, for cleaning up after a crash.

@@ -32,11 +32,11 @@ const (
 )
 
 type instance struct {
-	kind   *Kind
-	id     string
-	spec   sandbox.Spec
-	pid    int // of the container's first process on this machine; 0 when it cannot be seen
-	memory func() (int64, error)
+	kind    *Kind
+	id      string
+	spec    sandbox.Spec
+	pid     int      // of the container's first process
+	machine *machine // nil when that process cannot be seen from here
 
 	output *output
 	peak   atomic.Int64
@@ -195,8 +195,7 @@ func (i *instance) look(ctx context.Context) {
 		})
 	}
 	if !i.kind.desktop && i.pid > 0 {
-		i.memory = memoryReader(i.pid, i.id)
-		if i.memory != nil { // so it is a process of this machine
+		if i.machine = find(i.pid, i.id); i.machine != nil {
 			i.output.open(i.pid)
 		}
 	}
@@ -253,6 +252,9 @@ func (i *instance) Throttle(context.Context) error {
 		defer cancel()
 		quota := max(int64(i.spec.CPUs*cpuPeriod), minQuota)
 		_, err := i.kind.client.ContainerUpdate(ctx, i.id, container.UpdateConfig{Resources: container.Resources{CPUPeriod: cpuPeriod, CPUQuota: quota}})
+		if err == nil && i.machine != nil {
+			err = i.machine.throttle(i.spec.CPUs)
+		}
 		select {
 		case <-i.done:
 		default:
@@ -270,8 +272,8 @@ func (i *instance) MemoryUsed(ctx context.Context) (int64, error) {
 		return 0, os.ErrProcessDone
 	default:
 	}
-	if i.memory != nil {
-		if used, err := i.memory(); err == nil {
+	if i.machine != nil {
+		if used, err := i.machine.memory(); err == nil {
 			return used, nil
 		}
 	}
@@ -301,7 +303,7 @@ func (i *instance) observe(used int64) {
 }
 
 func (i *instance) MemoryPeak() int64 {
-	if i.memory != nil {
+	if i.machine != nil {
 		i.observe(highWater(i.pid))
 	}
 	peak := i.peak.Load()

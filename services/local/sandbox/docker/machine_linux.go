@@ -11,19 +11,28 @@ import (
 	"github.com/sebs-suite/sebs/services/local/sandbox/cgroup"
 )
 
-// memoryReader reads a container's memory from its control group, which is much cheaper than asking the Engine. It is nil
-// where the container's process cannot be seen from here.
-func memoryReader(pid int, id string) func() (int64, error) {
-	raw, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
+// machine is what this machine lets the host do with a container beside the Engine.
+type machine struct{ group cgroup.Group }
+
+// find looks for the container's process on this machine; nil where it cannot be seen from here.
+func find(pid int, id string) *machine {
+	membership := "/proc/" + strconv.Itoa(pid) + "/cgroup"
+	raw, err := os.ReadFile(membership)
 	if err != nil || !strings.Contains(string(raw), id) {
 		return nil // another machine's process with the same number
 	}
-	group, err := cgroup.Of("/sys/fs/cgroup", "/proc/"+strconv.Itoa(pid)+"/cgroup")
+	group, err := cgroup.Of("/sys/fs/cgroup", membership)
 	if err != nil {
 		return nil
 	}
-	return group.MemoryUsed
+	return &machine{group: group}
 }
+
+// memory reads the container's memory from its control group, which is much cheaper than asking the Engine.
+func (m *machine) memory() (int64, error) { return m.group.MemoryUsed() }
+
+// throttle sets the CPU share with what the Engine cannot set: unused time carries over to the next period.
+func (m *machine) throttle(cpus float64) error { return m.group.LimitCPU(cpus) }
 
 // highWater is the most resident memory that the first process of the container has had.
 func highWater(pid int) int64 {

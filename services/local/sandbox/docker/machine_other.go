@@ -7,8 +7,15 @@ import (
 	"strconv"
 )
 
-// memoryReader is nil: containers run in a virtual machine, whose control groups cannot be seen from here.
-func memoryReader(int, string) func() (int64, error) { return nil }
+// machine is what this machine lets the host do with a container beside the Engine: nothing, because containers run in a
+// virtual machine.
+type machine struct{}
+
+func find(int, string) *machine { return nil }
+
+func (*machine) memory() (int64, error) { return 0, os.ErrInvalid }
+
+func (*machine) throttle(float64) error { return os.ErrInvalid }
 
 func highWater(int) int64 { return 0 }
 
