@@ -6,6 +6,9 @@ import (
 	"testing"
 	"time"
 
+	experimentsv1 "github.com/sebs-suite/sebs/gen/go/sebs/experiments/v1"
+	invokerv1 "github.com/sebs-suite/sebs/gen/go/sebs/invoker/v1"
+	metricsv1 "github.com/sebs-suite/sebs/gen/go/sebs/metrics/v1"
 	"github.com/sebs-suite/sebs/internal/app/apptest"
 	"github.com/sebs-suite/sebs/services/builder"
 	"github.com/sebs-suite/sebs/services/deployer"
@@ -14,10 +17,6 @@ import (
 	"github.com/sebs-suite/sebs/services/local"
 	"github.com/sebs-suite/sebs/services/metrics"
 	"github.com/sebs-suite/sebs/services/storage"
-
-	experimentsv1 "github.com/sebs-suite/sebs/gen/go/sebs/experiments/v1"
-	invokerv1 "github.com/sebs-suite/sebs/gen/go/sebs/invoker/v1"
-	metricsv1 "github.com/sebs-suite/sebs/gen/go/sebs/metrics/v1"
 )
 
 // TestServicesInProcessesOfTheirOwn runs each service in its own process with two invokers, and ends the invoker at work

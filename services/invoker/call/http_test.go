@@ -160,7 +160,7 @@ func TestAFailureKeepsThePlatformsRequestID(t *testing.T) {
 		w.Header().Set("X-Sebs-Request-Id", "r-9")
 		w.Header().Set("X-Sebs-Cold-Start", "true")
 		w.Header().Set("X-Sebs-Function-Error", "Unhandled")
-		w.WriteHeader(500)
+		w.WriteHeader(http.StatusInternalServerError)
 	}, call.Input{}, "local")
 	if got.GetResult().GetRequestId() != "r-9" || !got.GetResult().GetStats().GetColdStart() {
 		t.Errorf("recorded %v", got)
