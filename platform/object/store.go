@@ -292,6 +292,10 @@ func (s *Store) classify(err error, operation, bucket, key string) error {
 	case codes.Unauthenticated:
 		e = errs.Unauthenticated("OBJECT_CREDENTIALS", "%s: the store does not accept the credentials", operation)
 	case codes.ResourceExhausted:
+		if errors.Is(err, driver.ErrFull) {
+			e = errs.ResourceExhausted(0, "OBJECT_STORE_FULL", "%s: the object store has no room left; free space on its disk or remove buckets that are not needed", operation)
+			break
+		}
 		e = errs.ResourceExhausted(time.Second, "OBJECT_STORE_BUSY", "%s: the store asks to slow down", operation)
 	case codes.Canceled:
 		e = errs.Canceled("CANCELED", "%s: canceled", operation)

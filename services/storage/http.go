@@ -20,8 +20,8 @@ import (
 	storagev1 "github.com/sebs-suite/sebs/gen/go/sebs/storage/v1"
 )
 
-// contentRoute is where raw bodies of objects are read and written.
-const contentRoute = "/v1/platforms/{platform}/deployments/{deployment}/buckets/{bucket}/content/{key...}"
+// contentRoute is where raw bodies of objects are read and written; the gateway has the same route.
+const contentRoute = "/v1/content/platforms/{platform}/deployments/{deployment}/buckets/{bucket}/{key...}"
 
 // httpContent answers raw bodies: GET (with Range: bytes=a-b, bytes=a- or bytes=-n), HEAD and PUT (optional headers
 // Content-Length, Content-Type, X-Sebs-Sha256, If-None-Match: *).

@@ -273,7 +273,7 @@ func TestHTTPContent(t *testing.T) {
 	t.Parallel()
 	b := start(t)
 	b.ensure(t, localA, benchmarks)
-	url := b.http + "/v1/" + localA + "/buckets/sebs-benchmarks-local-aaaa0000/content/in/some%20file.txt"
+	url := b.http + "/v1/content/" + localA + "/buckets/sebs-benchmarks-local-aaaa0000/in/some%20file.txt"
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	do := func(method, url string, body string, header ...string) (*http.Response, string) {
 		req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))

@@ -6,11 +6,15 @@ package driver
 
 import (
 	"context"
+	"errors"
 	"io"
 	"time"
 
 	"google.golang.org/grpc/codes"
 )
+
+// ErrFull is the cause of a write that failed because the store has no room left; its code is ResourceExhausted.
+var ErrFull = errors.New("the store is full")
 
 // Bucket is one bucket of a listing.
 type Bucket struct {

@@ -55,6 +55,10 @@ func slowDown(r *http.Request) (*http.Response, error) {
 	return answer(r, http.StatusServiceUnavailable, "SlowDown"), nil
 }
 
+func full(r *http.Request) (*http.Response, error) {
+	return answer(r, http.StatusInsufficientStorage, "InsufficientStorage"), nil
+}
+
 func reset(*http.Request) (*http.Response, error) { return nil, syscall.ECONNRESET }
 
 func withFaults(t *testing.T, store *objects.Store, f *faulty, attempts int) *object.Store {
@@ -101,6 +105,8 @@ func TestFaults(t *testing.T) {
 		{"connection lost, small", puts, reset, 1, 3, small, codes.OK},
 		{"connection lost, in parts", puts, reset, 1, 3, large, codes.OK},
 		{"always throttled", puts, slowDown, 1000, 2, small, codes.ResourceExhausted},
+		{"disk full, small", puts, full, 1000, 2, small, codes.ResourceExhausted},
+		{"disk full, in parts", puts, full, 1000, 2, large, codes.ResourceExhausted},
 		{"always lost", puts, reset, 1000, 2, small, codes.Unavailable},
 		{"a part always throttled", puts, slowDown, 1000, 2, large, codes.ResourceExhausted},
 	}
@@ -113,6 +119,9 @@ func TestFaults(t *testing.T) {
 			_, err := s.Put(t.Context(), "faults", key, bytes.NewReader(c.data), object.PutOptions{SizeBytes: int64(len(c.data))})
 			if errs.Code(err) != c.want {
 				t.Fatalf("got %v (%v), want %v", errs.Code(err), err, c.want)
+			}
+			if strings.HasPrefix(c.name, "disk full") && errs.Reason(err) != "OBJECT_STORE_FULL" {
+				t.Errorf("reason %q, want OBJECT_STORE_FULL", errs.Reason(err))
 			}
 			if err != nil {
 				if _, err := clean.Stat(t.Context(), "faults", key); errs.Code(err) != codes.NotFound {

@@ -173,7 +173,7 @@ func (s *Store) Put(ctx context.Context, bucket, key string, body io.Reader, opt
 		if info.Size == 0 {
 			info.Size = opts.SizeBytes
 		}
-		return written(info, opts), err
+		return written(info, opts), failed(err)
 	}
 	o.Checksum = minio.ChecksumFullObjectCRC32C
 	o.ConcurrentStreamParts, o.NumThreads = true, partsAtOnce
@@ -182,7 +182,16 @@ func (s *Store) Put(ctx context.Context, bucket, key string, body io.Reader, opt
 	}
 	// The size is withheld: only then are parts read ahead and sent in parallel.
 	info, err := s.core.Client.PutObject(ctx, bucket, key, body, -1, o)
-	return written(info, opts), err
+	return written(info, opts), failed(err)
+}
+
+// failed marks the errors of a full store.
+func failed(err error) error {
+	var answer minio.ErrorResponse
+	if errors.As(err, &answer) && (answer.StatusCode == http.StatusInsufficientStorage || answer.Code == "InsufficientStorage" || answer.Code == "XMinioStorageFull" || answer.Code == "QuotaExceeded") {
+		return fmt.Errorf("%w: %w", driver.ErrFull, err)
+	}
+	return err
 }
 
 func written(u minio.UploadInfo, opts driver.PutOptions) driver.Object {
@@ -327,6 +336,8 @@ func (s *Store) ErrorCode(err error) codes.Code {
 		return codes.Canceled
 	case errors.Is(err, context.DeadlineExceeded):
 		return codes.DeadlineExceeded
+	case errors.Is(err, driver.ErrFull):
+		return codes.ResourceExhausted
 	}
 	var answer minio.ErrorResponse
 	if errors.As(err, &answer) {
