@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -112,10 +113,42 @@ func Setup(_ context.Context, p *app.Process) error {
 	}}
 	p.Operations.OnResume(kindDownload, s.resumeDownload)
 	p.RegisterGRPC(s.register)
-	p.Go("results", ingester.Run)
+	ingest(p, ingester)
 	sweep := &sweeper{store: store, runs: s.service.runs, retention: config.Retention, log: p.Log}
 	p.Go("retention of results", func(ctx context.Context) error { return sweep.run(ctx, p.Cache) })
 	return nil
+}
+
+// ingest runs the ingester. It is stopped first, while the storage service, which may be part of this process, still takes
+// what the ingester holds.
+func ingest(p *app.Process, ingester *results.Ingester) {
+	var mu sync.Mutex // guards ended, which is nil before the start
+	var ended chan struct{}
+	ingesting, stop := context.WithCancel(context.Background())
+	p.Go("results", func(ctx context.Context) error {
+		done := make(chan struct{})
+		defer close(done)
+		mu.Lock()
+		ended = done
+		mu.Unlock()
+		defer context.AfterFunc(ctx, stop)()
+		return ingester.Run(ingesting)
+	})
+	p.OnDrain("results", func(ctx context.Context) error {
+		stop()
+		mu.Lock()
+		done := ended
+		mu.Unlock()
+		if done == nil {
+			return nil
+		}
+		select {
+		case <-done:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	})
 }
 
 // connections are the services that this one calls.
