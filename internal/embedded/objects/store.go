@@ -115,6 +115,10 @@ func start(ctx context.Context, dir string, opts Options) (*Store, error) {
 	if len(s.hosts) == 0 {
 		s.hosts = []string{"127.0.0.1"}
 	}
+	dropped, err := dropStale(backend.root, time.Now().Add(-staleUpload))
+	if err != nil || dropped > 0 {
+		s.log.WarnContext(ctx, "unfinished uploads were dropped", "count", dropped, "error", err)
+	}
 	// The port of the last run comes first; another program may have taken it since.
 	for attempt := range 8 {
 		port := st.Port
