@@ -33,7 +33,8 @@ type Config struct {
 	FirstUID int `yaml:"first_uid"`
 	// Images names the image per runtime for docker sandboxes, with keys such as "python.3.11" or "nodejs.20".
 	Images map[string]string `yaml:"images"`
-	// NoEgress keeps docker sandboxes from reaching anything but this machine. Process sandboxes cannot be held back.
+	// NoEgress keeps functions from reaching anything but this machine. Only docker sandboxes can be held back, so no others
+	// are used then.
 	NoEgress bool `yaml:"no_egress"`
 	// EventToken lets an object store's webhook post S3 event notifications to /events/objects of the HTTP front; without
 	// it the route is closed.
@@ -58,6 +59,9 @@ func (c *Config) Validate() error {
 	case "auto", "docker", "process":
 	default:
 		bad("sandbox", "is %q and has to be auto, docker or process", c.Sandbox)
+	}
+	if c.Sandbox == "process" && c.NoEgress {
+		bad("no_egress", "cannot be had with process sandboxes; set sandbox to docker")
 	}
 	name, _, err := net.SplitHostPort(c.Listen)
 	if err != nil {

@@ -64,6 +64,9 @@ func TestConfigReportsEverything(t *testing.T) {
 		t.Errorf("the default configuration: %v", err)
 	}
 	bad := Config{Sandbox: "vm", Listen: "0.0.0.0:1", FirstPort: 10, LastPort: 5, FirstUID: 5, Images: map[string]string{"python": ""}}
+	if err := (&Config{Sandbox: "process", NoEgress: true}).Validate(); err == nil || !strings.Contains(err.Error(), "no_egress") {
+		t.Errorf("process sandboxes without egress: %v", err)
+	}
 	err := bad.Validate()
 	for _, key := range []string{"sandbox", "listen", "first_port", "keep_alive", "init_timeout", "max_concurrency", "max_sandboxes", "first_uid", "images"} {
 		if err == nil || !strings.Contains(err.Error(), key) {

@@ -113,7 +113,7 @@ func openKinds(ctx context.Context, p *app.Process, config Config, dir string) (
 		case err == nil:
 			p.OnClose("docker sandboxes", k.Close)
 			kinds = append(kinds, k)
-		case config.Sandbox == "docker":
+		case config.Sandbox == "docker" || config.NoEgress:
 			return nil, nil, fmt.Errorf("sandboxes of kind docker: %w", err)
 		default:
 			notes["docker"] = err.Error()
@@ -121,8 +121,12 @@ func openKinds(ctx context.Context, p *app.Process, config Config, dir string) (
 	} else {
 		notes["docker"] = "turned off by the configuration"
 	}
-	if config.Sandbox == "docker" {
+	switch {
+	case config.Sandbox == "docker":
 		notes["process"] = "turned off by the configuration"
+		return kinds, notes, nil
+	case config.NoEgress:
+		notes["process"] = "process sandboxes cannot be kept from the network, which no_egress asks for"
 		return kinds, notes, nil
 	}
 	home, err := os.UserHomeDir()
