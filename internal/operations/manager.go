@@ -185,6 +185,9 @@ func (m *Manager) Start(ctx context.Context, spec Spec, run Run) (*longrunningpb
 		return nil, fmt.Errorf("start %s: %w", spec.Kind, err)
 	}
 	m.Serve(spec.Service)
+	if err := context.Cause(ctx); err != nil {
+		return nil, fmt.Errorf("start %s: %w", spec.Kind, err)
+	}
 	rev, existing, err := m.insert(ctx, rec)
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", spec.Kind, err)
@@ -246,7 +249,8 @@ func (m *Manager) insert(ctx context.Context, rec *record) (int64, *longrunningp
 		free = append(free, clientv3.Compare(clientv3.CreateRevision(requestKey), "=", 0))
 		puts = append(puts, clientv3.OpPut(requestKey, id))
 	}
-	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	// A caller that leaves in the middle must not leave a record behind that nobody works on.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
 	defer cancel()
 	answer, err := m.store.Client().Txn(ctx).If(free...).Then(puts...).Else(clientv3.OpGet(requestKey)).Commit()
 	if err != nil {
