@@ -10,6 +10,12 @@ import (
 	"github.com/sebs-suite/sebs/internal/errs"
 )
 
+// options are those that set a field of a request.
+var options = map[string]string{
+	"memory_mb": "--memory", "timeout_seconds": "--timeout", "repetitions": "--repetitions", "concurrency": "--concurrency",
+	"function_id": "--function-name",
+}
+
 // printError prints an error with what its details tell: the fields that are wrong and the end of a log.
 func printError(w io.Writer, err error) {
 	fmt.Fprintf(w, "sebs: %s\n", strings.TrimRight(err.Error(), "\n"))
@@ -17,6 +23,10 @@ func printError(w io.Writer, err error) {
 		line := fmt.Sprintf("  %s: %s", v.Field, v.Description)
 		if !strings.Contains(err.Error(), v.Description) {
 			fmt.Fprintln(w, line)
+		}
+		option := options[v.Field[strings.LastIndexByte(v.Field, '.')+1:]]
+		if option != "" && !strings.Contains(err.Error(), option) {
+			fmt.Fprintf(w, "  the option is %s\n", option)
 		}
 	}
 	for _, detail := range errs.Details(err) {

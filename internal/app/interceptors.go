@@ -246,13 +246,40 @@ func validate(v protovalidate.Validator, m any) error {
 	}
 	problems := make([]error, len(found.Violations))
 	for i, violation := range found.Violations {
-		text := violation.Proto.GetMessage()
-		if text == "" {
-			text = "does not satisfy " + violation.Proto.GetRuleId()
-		}
-		problems[i] = errs.Field(protovalidate.FieldPathString(violation.Proto.GetField()), "%s", text)
+		problems[i] = errs.Field(protovalidate.FieldPathString(violation.Proto.GetField()), "%s", explain(violation))
 	}
 	return errs.Fields(problems...)
+}
+
+// forms say in words what the patterns of names mean.
+var forms = map[string]string{
+	"^[A-Za-z0-9._-]+$": "letters, digits, dots, dashes and underscores",
+}
+
+// maxShownValue bounds what an error repeats of a wrong value.
+const maxShownValue = 100
+
+// explain tells what is wrong with a field, with its value where that is a number or a name.
+func explain(violation *protovalidate.Violation) string {
+	text := violation.Proto.GetMessage()
+	if text == "" {
+		text = "does not satisfy " + violation.Proto.GetRuleId()
+	}
+	if !violation.FieldValue.IsValid() {
+		return text
+	}
+	switch value := violation.FieldValue.Interface().(type) {
+	case string:
+		// Other texts than names are not repeated: there may be a secret among them.
+		if violation.Proto.GetRuleId() == "string.pattern" && violation.RuleValue.IsValid() {
+			if form, known := forms[violation.RuleValue.String()]; known && len(value) <= maxShownValue {
+				return fmt.Sprintf("%q is not valid; use %s", value, form)
+			}
+		}
+	case int32, int64, uint32, uint64, float32, float64:
+		return fmt.Sprintf("is %v; it %s", value, text)
+	}
+	return text
 }
 
 // deadline gives a call the deadline of its method's policy where the caller set none, and ends streams when the process
