@@ -132,13 +132,15 @@ func (r *Runner) Make(ctx context.Context, operation string, attempt int, reques
 		r.announce(ctx, "run_started", run)
 	}
 	switch {
-	case len(run.GetFunctions()) > 0 && attempt > 1:
+	case len(run.GetFunctions()) > 0 && attempt > 1 && run.GetKind() != kindDeploy:
 		err = w.interrupted(ctx)
 	case run.GetKind() == kindBenchmarkInvoke:
 		err = w.benchmarkInvoke(ctx, request.GetBenchmarkInvoke())
 	case run.GetKind() == kindRegression:
 		err = w.regression(ctx, request.GetRegression())
 	case run.GetKind() == kindDeploy:
+		// Functions that an earlier attempt made are found again.
+		run.Functions = nil
 		err = w.deploy(ctx, request.GetDeploy())
 	default:
 		err = errs.Fields(errs.Field("spec", "must be set: one of benchmark_invoke, regression, deploy"))
