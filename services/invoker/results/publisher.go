@@ -44,6 +44,8 @@ const (
 	batchBytes   = 512 << 10
 	// lingers is how long a record waits for others.
 	lingers = 200 * time.Millisecond
+	// forgetAfter is how long the number of a run's last batch is remembered; the stream remembers ids for two minutes.
+	forgetAfter = time.Hour
 	// spoolPause is the pause between two tries to send what is spooled.
 	spoolPause = time.Second
 )
@@ -289,6 +291,9 @@ func (p *Publisher) sendDue(ctx context.Context) {
 		switch {
 		case len(state.records) >= batchRecords, state.bytes >= batchBytes, len(state.records) > 0 && time.Since(state.since) >= lingers:
 			due = append(due, run)
+		case len(state.records) == 0 && time.Since(state.since) > forgetAfter:
+			// A run that publishes again counts its batches from 0 again: by then the stream has forgotten their ids.
+			delete(p.runs, run)
 		}
 	}
 	p.mu.Unlock()
