@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	experimentsv1 "github.com/sebs-suite/sebs/gen/go/sebs/experiments/v1"
 	invokerv1 "github.com/sebs-suite/sebs/gen/go/sebs/invoker/v1"
 	localv1 "github.com/sebs-suite/sebs/gen/go/sebs/local/v1"
+	typev1 "github.com/sebs-suite/sebs/gen/go/sebs/type/v1"
 	"github.com/sebs-suite/sebs/test/e2e/stand"
 )
 
@@ -155,19 +157,105 @@ func TestServicesDieDuringARun(t *testing.T) {
 	s := stand.Start(t, binaries, stand.Options{})
 	conn := s.Dial()
 	results := watchResults(t, s)
-	for _, victim := range []*stand.Service{
-		s.Storage, s.Builder, s.Deployers[0], s.Invokers[0], s.Metrics, s.Experiments, s.Local, s.Gateway.Service,
+	for _, c := range []struct {
+		victim *stand.Service
+		// harmless says that the run does not notice.
+		harmless bool
+	}{
+		{s.Storage, true}, {s.Builder, true}, {s.Deployers[0], true}, {s.Invokers[0], false}, {s.Metrics, true},
+		{s.Experiments, false}, {s.Local, false}, {s.Gateway.Service, true},
 	} {
-		t.Run(victim.Name, func(t *testing.T) {
+		t.Run(c.victim.Name, func(t *testing.T) {
 			ctx := limited(t)
 			op := begin(ctx, t, conn, 4, 1)
 			awaitCalls(ctx, t, conn, op, 2)
-			victim.Kill()
-			victim.Restart()
+			c.victim.Kill()
+			c.victim.Restart()
 			run := ended(ctx, t, conn, op)
-			t.Logf("%d results kept", results.nothingLost(ctx, t, s, run.GetName()))
+			kept := results.nothingLost(ctx, t, s, run.GetName())
+			if int64(kept) != run.GetInvocationCount() {
+				t.Errorf("%d results of %d invocations", kept, run.GetInvocationCount())
+			}
+			if state := run.GetState(); c.harmless && state != experimentsv1.Run_STATE_SUCCEEDED || state == experimentsv1.Run_STATE_FAILED {
+				t.Errorf("the run is %s", state)
+			}
 			noBusySandboxes(ctx, t, s, conn)
 		})
+	}
+}
+
+func TestServicesDieDuringThePreparation(t *testing.T) {
+	s := stand.Start(t, binaries, stand.Options{})
+	conn := s.Dial()
+	for _, c := range []struct {
+		victim *stand.Service
+		phase  string
+		// benchmark differs, so that each has something to prepare.
+		benchmark string
+		language  typev1.Language
+	}{
+		{s.Builder, "package", "110.dynamic-html", typev1.Language_LANGUAGE_PYTHON},
+		{s.Storage, "package", "010.sleep", typev1.Language_LANGUAGE_PYTHON},
+		{s.Experiments, "package", "503.graph-bfs", typev1.Language_LANGUAGE_PYTHON},
+		{s.Deployers[0], "package", "311.compression", typev1.Language_LANGUAGE_PYTHON},
+	} {
+		t.Run(c.victim.Name, func(t *testing.T) {
+			ctx := limited(t)
+			request := benchmarkRequest(c.benchmark, 1)
+			request.GetTarget().GetRuntime().Language = c.language
+			client := experimentsv1.NewExperimentsServiceClient(conn)
+			op, err := client.CreateRun(ctx, request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			operations := longrunningpb.NewOperationsClient(conn)
+			stand.Await(ctx, t, "the phase "+c.phase, func() bool {
+				current, err := operations.GetOperation(ctx, &longrunningpb.GetOperationRequest{Name: op.GetName()})
+				return err == nil && (current.GetDone() || metadataOf(t, current).GetPhase() == c.phase)
+			})
+			c.victim.Kill()
+			c.victim.Restart()
+			ended(ctx, t, conn, op)
+			// Nothing is left in the way of the same run.
+			request.RequestId = ""
+			if op, err = client.CreateRun(ctx, request); err != nil {
+				t.Fatal(err)
+			}
+			if run := finish(ctx, t, operations, op); run.GetState() != experimentsv1.Run_STATE_SUCCEEDED {
+				t.Errorf("the run after it: %s, %q", run.GetState(), run.GetProblems())
+			}
+			noBusySandboxes(ctx, t, s, conn)
+		})
+	}
+}
+
+func TestContainersEndWithTheirPlatform(t *testing.T) {
+	const image = "sebs/run.local.python.3.11"
+	if out, err := exec.CommandContext(t.Context(), "docker", "image", "inspect", image).CombinedOutput(); err != nil {
+		t.Skipf("needs docker with the image %s: %s", image, out)
+	}
+	s := stand.Start(t, binaries, stand.Options{Sandbox: "docker"})
+	conn := s.Dial()
+	ctx := limited(t)
+	results := watchResults(t, s)
+	op := begin(ctx, t, conn, 4, 1)
+	awaitCalls(ctx, t, conn, op, 2)
+	if n := len(s.Containers()); n != 1 {
+		t.Errorf("%d containers during the calls", n)
+	}
+	s.Local.Kill()
+	s.Local.Restart()
+	run := ended(ctx, t, conn, op)
+	results.nothingLost(ctx, t, s, run.GetName())
+	client := localv1.NewLocalServiceClient(conn)
+	stand.Await(ctx, t, "as many containers as sandboxes", func() bool {
+		list, err := client.ListSandboxes(ctx, &localv1.ListSandboxesRequest{})
+		return err == nil && len(s.Containers()) == len(list.GetSandboxes())
+	})
+	// An orderly end removes them all.
+	s.Local.Cleanup()
+	if left := s.Containers(); len(left) != 0 {
+		t.Errorf("containers are left: %q", left)
 	}
 }
 
@@ -183,7 +271,9 @@ func TestStoresDieDuringARun(t *testing.T) {
 			victim.Kill()
 			victim.Restart()
 			run := ended(ctx, t, conn, op)
-			t.Logf("%d results kept", results.nothingLost(ctx, t, s, run.GetName()))
+			if kept := results.nothingLost(ctx, t, s, run.GetName()); kept != 5 || run.GetState() != experimentsv1.Run_STATE_SUCCEEDED {
+				t.Errorf("the run is %s with %d results of 5", run.GetState(), kept)
+			}
 			noBusySandboxes(ctx, t, s, conn)
 		})
 	}

@@ -1,9 +1,13 @@
 package stand
 
 import (
+	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -91,6 +95,8 @@ type Suite struct {
 type Options struct {
 	// Invokers and Deployers are how many there are; 0 means 1.
 	Invokers, Deployers int
+	// Sandbox is the kind of the local platform's sandboxes; empty means process.
+	Sandbox string
 }
 
 // Start runs the whole suite and returns when everything answers.
@@ -108,7 +114,7 @@ func Start(t testing.TB, b *Binaries, o Options) *Suite {
 	}
 	s.Metrics = s.service("metrics", "metrics")
 	s.Experiments = s.service("experiments", "experiments")
-	s.Local = s.service("local", "local", "--set", "local.sandbox=process")
+	s.Local = s.service("local", "local", "--set", "local.sandbox="+cmp.Or(o.Sandbox, "process"))
 	address := Address(t)
 	s.Gateway = &Gateway{Service: s.service("gateway", "gateway", "--set", "gateway.listen="+address), URL: "http://" + address}
 	for _, p := range s.Processes() {
@@ -158,6 +164,17 @@ func (s *Suite) Dial() *grpc.ClientConn {
 // in the local service's directory of sandboxes or was started with it, except the service.
 func (s *Suite) Sandboxes() map[int]string {
 	return Below(s.t, filepath.Join(s.Local.StateDir, "local"))
+}
+
+// Containers are the containers of the suite's local platform, running or not.
+func (s *Suite) Containers() []string {
+	s.t.Helper()
+	sum := sha256.Sum256([]byte(filepath.Join(s.Local.StateDir, "local")))
+	out, err := exec.Command("docker", "ps", "--all", "--quiet", "--filter", "label=sebs.host="+hex.EncodeToString(sum[:8])).Output()
+	if err != nil {
+		s.t.Fatalf("list containers: %v", err)
+	}
+	return strings.Fields(string(out))
 }
 
 // Below finds the processes whose working directory, command line or environment names a directory.
