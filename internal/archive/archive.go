@@ -287,7 +287,7 @@ func Extract(ctx context.Context, dir string, files []File) error {
 	if err != nil {
 		return fmt.Errorf("open target directory: %w", err)
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 	for _, file := range files {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("extract archive: %w", err)

@@ -41,7 +41,7 @@ func open(t testing.TB, raw []byte) []File {
 
 func TestArchiveDependsOnContentAlone(t *testing.T) {
 	t.Parallel()
-	make := func(when time.Time, mode fs.FileMode) fstest.MapFS {
+	build := func(when time.Time, mode fs.FileMode) fstest.MapFS {
 		return fstest.MapFS{
 			"b/function.py": {Data: []byte("x = 1\n"), ModTime: when, Mode: mode},
 			"a.txt":         {Data: bytes.Repeat([]byte("long "), 1000), ModTime: when, Mode: mode},
@@ -49,7 +49,7 @@ func TestArchiveDependsOnContentAlone(t *testing.T) {
 		}
 	}
 	var archives [][]byte
-	for _, tree := range []fs.FS{make(time.Unix(0, 0), 0o600), make(time.Now(), 0o664)} {
+	for _, tree := range []fs.FS{build(time.Unix(0, 0), 0o600), build(time.Now(), 0o664)} {
 		files, err := Tree(tree, limits, nil)
 		if err != nil {
 			t.Fatal(err)

@@ -76,22 +76,22 @@ func (b *bench) startBare(ctx context.Context) (*bareHost, error) {
 	return h, nil
 }
 
-func (h *bareHost) invoke(ctx context.Context) ([]byte, error) {
+func (h *bareHost) invoke(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	select {
 	case h.events <- payload:
 	case <-ctx.Done():
-		return nil, fmt.Errorf("the runtime does not ask for work: %w", ctx.Err())
+		return fmt.Errorf("the runtime does not ask for work: %w", ctx.Err())
 	}
 	select {
 	case answer := <-h.answers:
 		if strings.HasPrefix(string(answer), "error: ") {
-			return nil, errors.New(string(answer))
+			return errors.New(string(answer))
 		}
-		return answer, nil
+		return nil
 	case <-ctx.Done():
-		return nil, fmt.Errorf("the runtime does not answer: %w", ctx.Err())
+		return fmt.Errorf("the runtime does not answer: %w", ctx.Err())
 	}
 }
 
@@ -99,7 +99,9 @@ func (h *bareHost) invoke(ctx context.Context) ([]byte, error) {
 // that, so that the end of one measurement does not disturb the next.
 func (h *bareHost) stop() {
 	_ = h.server.Close()
-	<-h.served
+	if err := <-h.served; !errors.Is(err, http.ErrServerClosed) {
+		fmt.Fprintln(os.Stderr, "bench: the bare host ended:", err)
+	}
 	if h.command == nil || h.command.Process == nil {
 		return
 	}

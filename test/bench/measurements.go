@@ -78,13 +78,10 @@ func warmOverhead(ctx context.Context, b *bench) (ours, peer []float64, err erro
 	if err := post(ctx, client, trigger.GetUrl(), payload); err != nil {
 		return nil, nil, err
 	}
-	if _, err := host.invoke(ctx); err != nil {
+	if err := host.invoke(ctx); err != nil {
 		return nil, nil, err
 	}
-	return alternate(b.count(1000), func() error { return post(ctx, client, trigger.GetUrl(), payload) }, func() error {
-		_, err := host.invoke(ctx)
-		return err
-	})
+	return alternate(b.count(1000), func() error { return post(ctx, client, trigger.GetUrl(), payload) }, func() error { return host.invoke(ctx) })
 }
 
 // enforceCold makes the next call of a function cold, and waits until the old sandboxes are gone: their end is not part
@@ -136,8 +133,7 @@ func coldProcess(ctx context.Context, b *bench) (ours, peer []float64, err error
 				return err
 			}
 			defer bare.stop()
-			_, err = bare.invoke(ctx)
-			return err
+			return bare.invoke(ctx)
 		})
 		if err != nil {
 			return ours, peer, err
@@ -221,8 +217,7 @@ func dockerRun(ctx context.Context, address, image, code, boot string) error {
 	if err := bare.command.Start(); err != nil {
 		return err
 	}
-	_, err = bare.invoke(ctx)
-	return err
+	return bare.invoke(ctx)
 }
 
 // layOut unpacks the package of the echo benchmark and the bootstrap, and returns both paths.

@@ -121,8 +121,8 @@ func Install(t *testing.T, name string, install func(dir string) *exec.Cmd) stri
 // benchmark's name and the real one.
 func (s *Tables) Env(tables map[string]string) []string {
 	env := []string{"NOSQL_STORAGE_TYPE=scylladb", "NOSQL_STORAGE_ENDPOINT=" + s.address}
-	for name, real := range tables {
-		env = append(env, "NOSQL_STORAGE_TABLE_"+name+"="+real)
+	for name, table := range tables {
+		env = append(env, "NOSQL_STORAGE_TABLE_"+name+"="+table)
 	}
 	return env
 }

@@ -161,8 +161,8 @@ type Program struct {
 	Converse func(ctx context.Context, in io.Writer, out io.Reader) error
 }
 
-// Failure says that a program ran and did not succeed.
-type Failure struct {
+// FailureError says that a program ran and did not succeed.
+type FailureError struct {
 	// Program is the name of the executable.
 	Program string
 	// ExitCode is the exit code, -1 if the program was ended by a signal.
@@ -178,7 +178,7 @@ type Failure struct {
 }
 
 // Error names the program and how it ended, without its output.
-func (f *Failure) Error() string {
+func (f *FailureError) Error() string {
 	if f.TimedOut {
 		return fmt.Sprintf("%s did not end within %s and was stopped", f.Program, f.Timeout)
 	}
@@ -186,10 +186,10 @@ func (f *Failure) Error() string {
 }
 
 // Unwrap returns the cause.
-func (f *Failure) Unwrap() error { return f.Cause }
+func (f *FailureError) Unwrap() error { return f.Cause }
 
 // Run starts a program, waits until it has ended and returns the end of what it printed. A program that does not
-// succeed gives a *Failure. Everything in its process group is killed when it ends, times out or ctx is done.
+// succeed gives a *FailureError. Everything in its process group is killed when it ends, times out or ctx is done.
 func (c *Confiner) Run(ctx context.Context, p Program) (tail string, err error) {
 	runContext := ctx
 	if p.Timeout > 0 {
@@ -222,7 +222,7 @@ func (c *Confiner) Run(ctx context.Context, p Program) (tail string, err error) 
 	if errors.As(runErr, &startErr) || cmd.Process == nil {
 		return tail, fmt.Errorf("start %s: %w", filepath.Base(p.Args[0]), runErr)
 	}
-	failure := &Failure{
+	failure := &FailureError{
 		Program: filepath.Base(p.Args[0]), ExitCode: cmd.ProcessState.ExitCode(), Timeout: p.Timeout,
 		TimedOut: errors.Is(runContext.Err(), context.DeadlineExceeded), Tail: tail, Cause: runErr,
 	}

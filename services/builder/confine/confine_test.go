@@ -63,7 +63,7 @@ func TestFailureTellsExitCode(t *testing.T) {
 	t.Parallel()
 	c, dir := newConfiner(t)
 	_, err := c.Run(t.Context(), shell(dir, "echo why; exit 42"))
-	var failure *Failure
+	var failure *FailureError
 	if !errors.As(err, &failure) || failure.ExitCode != 42 || failure.TimedOut || failure.Tail != "why\n" {
 		t.Errorf("Run = %#v", err)
 	}
@@ -78,7 +78,7 @@ func TestTimeLimitKillsTheGroup(t *testing.T) {
 	p := shell(dir, "sleep 600 & echo $! > tmp/child; wait")
 	p.Timeout = 300 * time.Millisecond
 	_, err := c.Run(t.Context(), p)
-	var failure *Failure
+	var failure *FailureError
 	if !errors.As(err, &failure) || !failure.TimedOut {
 		t.Fatalf("Run = %v, want that the time was up", err)
 	}

@@ -226,7 +226,7 @@ func explain(err error, tail string, b benchmark.Benchmark) error {
 	if err == nil || errors.As(err, &failed) {
 		return err
 	}
-	var ended *confine.Failure
+	var ended *confine.FailureError
 	switch {
 	case errors.As(err, &ended) && ended.TimedOut:
 		return errs.DeadlineExceeded(ReasonFailed, "%s of %s did not end within %s and was stopped; make it faster or raise input_timeout in the builder's configuration",

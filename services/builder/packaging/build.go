@@ -246,7 +246,7 @@ func (b *Builder) runInitScripts(ctx context.Context, p *Plan, dir, folder, buil
 // runScript runs a script of a benchmark and explains its failure.
 func (b *Builder) runScript(ctx context.Context, p *Plan, name string, program confine.Program) error {
 	log, err := b.confiner.Run(ctx, program)
-	var failure *confine.Failure
+	var failure *confine.FailureError
 	if !errors.As(err, &failure) {
 		return err
 	}

@@ -198,7 +198,7 @@ func leftByInstaller(root *os.Root, name string, entry fs.DirEntry) bool {
 	if err != nil {
 		return false
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }()
 	start := make([]byte, 2)
 	_, err = io.ReadFull(file, start)
 	return err == nil && string(start) == "#!"

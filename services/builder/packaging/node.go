@@ -119,7 +119,7 @@ var missingNode = []*regexp.Regexp{
 }
 
 func explainNPM(err error, log string) error {
-	var failure *confine.Failure
+	var failure *confine.FailureError
 	if err == nil || !errors.As(err, &failure) {
 		return err
 	}

@@ -70,7 +70,7 @@ func (t *Installers) Find(ctx context.Context) (Installer, error) {
 	if err != nil {
 		return Installer{}, err
 	}
-	t.log.InfoContext(ctx, "Python packages are installed by "+installer.String())
+	t.log.InfoContext(ctx, "installer of Python packages chosen", "installer", installer.String())
 	t.found = &installer
 	return installer, nil
 }
@@ -212,7 +212,7 @@ var missing = []*regexp.Regexp{
 
 // explainInstall turns the failure of an installer into an error that names the requirement at fault, if there is one.
 func explainInstall(err error, installer Installer, log string) error {
-	var failure *confine.Failure
+	var failure *confine.FailureError
 	if err == nil || !errors.As(err, &failure) {
 		return err
 	}

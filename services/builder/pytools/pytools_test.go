@@ -190,7 +190,7 @@ func TestNoInstaller(t *testing.T) {
 
 func TestExplainInstall(t *testing.T) {
 	t.Parallel()
-	failed := &confine.Failure{Program: "uv", ExitCode: 1, Cause: errors.New("exit status 1")}
+	failed := &confine.FailureError{Program: "uv", ExitCode: 1, Cause: errors.New("exit status 1")}
 	for name, test := range map[string]struct {
 		log, requirement string
 	}{
