@@ -322,13 +322,13 @@ func TestCPUShare(t *testing.T) {
 			t.Skipf("needs control groups for processor time: %s", reason)
 		}
 		deploy(t, h, "burn", "import time\ndef handler(e, c):\n    t, p = time.monotonic(), time.process_time()\n    while time.monotonic() - t < 2: pass\n    return (time.process_time() - p) / (time.monotonic() - t)", func(c *host.Config) { c.MemoryMB = 177 })
-		for range 2 { // the share of a container may be set a moment after the first invocation has begun
+		for n := range 2 {
 			out := invoke(t, h, "burn", "{}")
 			share, err := strconv.ParseFloat(string(out.Body), 64)
 			if err != nil {
 				t.Fatalf("answer %s", out.Body)
 			}
-			if share > 0.3 {
+			if n > 0 && share > 0.3 { // the share of a container may be set a moment after the first invocation has begun
 				t.Errorf("with 177 of 1769 MB the function got %.2f processors", share)
 			}
 		}
