@@ -60,7 +60,7 @@ type Outcome struct {
 	RequestID string
 	// Cold tells that the platform says so itself; a function's own answer counts more.
 	Cold bool
-	// Class and Message tell a failure; Class is unspecified when the call gave an answer.
+	// Class and Message tell a failure. Class is unspecified when the call gave an answer; a message is a remark on it then.
 	Class   typev1.ErrorClass
 	Message string
 	// Provider is what the platform measured; nil where it does not say at once.

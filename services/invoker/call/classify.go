@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -27,7 +28,18 @@ func functionErrorHeaders() []string {
 const (
 	requestIDHeader = "X-Sebs-Request-Id"
 	coldHeader      = "X-Sebs-Cold-Start"
+	droppedHeader   = "X-Sebs-Output-Dropped"
 )
+
+// outputNote tells that a function printed more than the platform keeps; empty if it did not.
+func outputNote(header http.Header, target Target) string {
+	dropped, err := strconv.ParseInt(header.Get(droppedHeader), 10, 64)
+	if err != nil || dropped <= 0 {
+		return ""
+	}
+	return fmt.Sprintf("function %s printed more than its log keeps: at least %d KB are lost; print less, printing is part of the measured time",
+		target.FunctionID, (dropped+1023)/1024)
+}
 
 // cancelled tells why a call ended early: its own time, or its caller.
 func cancelled(ctx context.Context, input Input, target Target) (typev1.ErrorClass, string) {

@@ -176,6 +176,7 @@ func (h *HTTP) Call(ctx context.Context, target Target, input Input) Outcome {
 	outcome.HTTPStatus = response.StatusCode
 	outcome.RequestID = response.Header.Get(requestIDHeader)
 	outcome.Cold = response.Header.Get(coldHeader) == "true"
+	outcome.Message = outputNote(response.Header, target)
 	outcome.Answer = answer
 	switch {
 	case err != nil:

@@ -124,6 +124,9 @@ func TestFailuresAreClassified(t *testing.T) {
 		"empty":           {answer(200, ``), "local", typev1.ErrorClass_ERROR_CLASS_BAD_RESPONSE, "is empty"},
 		"no request id":   {answer(200, `{"is_cold":false,"result":{}}`), "local", typev1.ErrorClass_ERROR_CLASS_BAD_RESPONSE, `"request_id" is missing`},
 		"no is_cold":      {answer(200, `{"request_id":"a","result":{}}`), "local", typev1.ErrorClass_ERROR_CLASS_BAD_RESPONSE, `"is_cold" is missing`},
+		"a number":        {answer(200, `{"request_id":"failed-7","is_cold":false,"result":42}`), "local", typev1.ErrorClass_ERROR_CLASS_BAD_RESPONSE, "returned 42, which is not an object; return an object with the field result"},
+		"nothing":         {answer(200, `{"request_id":"failed-7","is_cold":false,"result":null}`), "local", typev1.ErrorClass_ERROR_CLASS_BAD_RESPONSE, "returned nothing; return an object"},
+		"no result":       {answer(200, `{"request_id":"failed-7","is_cold":false,"result":{"outcome":1}}`), "local", typev1.ErrorClass_ERROR_CLASS_BAD_RESPONSE, `lacks the field result`},
 		"error document":  {answer(200, `{"errorType":"E","errorMessage":"m"}`), "local", typev1.ErrorClass_ERROR_CLASS_FUNCTION, "E: m"},
 		"huge":            {answer(200, `"`+strings.Repeat("x", 2<<20)+`"`), "local", typev1.ErrorClass_ERROR_CLASS_BAD_RESPONSE, "larger than 1048576 bytes"},
 		"broke off": {func(w http.ResponseWriter, _ *http.Request) {
@@ -151,6 +154,19 @@ func TestFailuresAreClassified(t *testing.T) {
 				t.Errorf("the failure's record is incomplete: %v", got)
 			}
 		})
+	}
+}
+
+func TestOutputThatIsLostIsRemarkedOn(t *testing.T) {
+	t.Parallel()
+	for dropped, want := range map[string]string{"2049": "function f printed more than its log keeps: at least 3 KB are lost; print less", "0": "", "": "", "many": ""} {
+		got := invoke(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("X-Sebs-Output-Dropped", dropped)
+			fmt.Fprint(w, `{"request_id":"r","is_cold":false,"result":{"result":1}}`)
+		}, call.Input{}, "local")
+		if got.GetResult().GetStats().GetFailure() || !strings.HasPrefix(got.GetErrorMessage(), want) || want == "" && got.GetErrorMessage() != "" {
+			t.Errorf("with %q lost: %v", dropped, got)
+		}
 	}
 }
 
