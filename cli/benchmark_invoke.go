@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"regexp"
+	"strings"
 
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
@@ -140,12 +142,16 @@ func runError(run *experimentsv1.Run) error {
 		return nil
 	case experimentsv1.Run_STATE_PARTIAL:
 		text := fmt.Sprintf("%d of %d invocations failed", run.GetFailureCount(), run.GetInvocationCount())
+		if run.GetFailureCount() == 0 {
+			text = fmt.Sprintf("%d invocations succeeded, but not without problems", run.GetInvocationCount())
+		}
 		if run.GetInvalidCount() > 0 {
 			text += fmt.Sprintf(", %d answers are invalid", run.GetInvalidCount())
 		}
-		for i, problem := range run.GetProblems() {
+		problems := summarize(run.GetProblems())
+		for i, problem := range problems {
 			if i == 5 {
-				text += fmt.Sprintf("\n  … and %d more: sebs run show %s", len(run.GetProblems())-i, run.GetName())
+				text += fmt.Sprintf("\n  … and %d more: sebs run show %s", len(problems)-i, run.GetName())
 				break
 			}
 			text += "\n  " + problem
@@ -160,6 +166,38 @@ func runError(run *experimentsv1.Run) error {
 		}
 		return exitcode.With(exitcode.Failed, fmt.Errorf("%s", text))
 	}
+}
+
+// ofInvocation begins a problem of one invocation.
+var ofInvocation = regexp.MustCompile(`^invocation (\d+)(?: \([^)]*\))?: `)
+
+// summarize tells once what went wrong in the same way in several invocations.
+func summarize(problems []string) []string {
+	var texts []string
+	numbers := make(map[string][]string)
+	for _, problem := range problems {
+		text, number := problem, ""
+		if match := ofInvocation.FindStringSubmatch(problem); match != nil {
+			text, number = problem[len(match[0]):], match[1]
+		}
+		if _, known := numbers[text]; !known {
+			texts = append(texts, text)
+		}
+		numbers[text] = append(numbers[text], number)
+	}
+	for i, text := range texts {
+		of := numbers[text]
+		switch {
+		case of[0] == "":
+		case len(of) == 1:
+			texts[i] = "invocation " + of[0] + ": " + text
+		case len(of) > 6:
+			texts[i] = fmt.Sprintf("invocations %s and %d more: %s", strings.Join(of[:5], ", "), len(of)-5, text)
+		default:
+			texts[i] = "invocations " + strings.Join(of, ", ") + ": " + text
+		}
+	}
+	return texts
 }
 
 func checkSize(size string) error {
