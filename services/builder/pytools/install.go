@@ -210,13 +210,16 @@ var missing = []*regexp.Regexp{
 	regexp.MustCompile(`there is no version of ([A-Za-z0-9._-]+[=<>~!0-9.a-z]*)`),
 }
 
+// interpreterLine is what uv says of its choice before it begins; it is not what went wrong.
+var interpreterLine = regexp.MustCompile(`(?m)^Using (?:CPython|PyPy|Python) .*\n`)
+
 // explainInstall turns the failure of an installer into an error that names the requirement at fault, if there is one.
 func explainInstall(err error, installer Installer, log string) error {
 	var failure *confine.FailureError
 	if err == nil || !errors.As(err, &failure) {
 		return err
 	}
-	tail := LogTail(log)
+	tail := LogTail(interpreterLine.ReplaceAllString(log, ""))
 	if failure.TimedOut {
 		return errs.DeadlineExceeded(ReasonBuildFailed, "%s did not install the requirements within %s; raise install_timeout in the builder's configuration", installer, failure.Timeout).With("log", tail)
 	}
