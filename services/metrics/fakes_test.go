@@ -26,7 +26,7 @@ import (
 	"github.com/sebs-suite/sebs/internal/app"
 	"github.com/sebs-suite/sebs/internal/app/apptest"
 	"github.com/sebs-suite/sebs/internal/errs"
-	"github.com/sebs-suite/sebs/services/metrics/results"
+	"github.com/sebs-suite/sebs/internal/resultstream"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -66,7 +66,7 @@ func start(t *testing.T) (metricsv1.MetricsServiceClient, *neighbours, *apptest.
 	// A stream that is made while the server stops would leave goroutines of the server behind.
 	deadline := time.Now().Add(30 * time.Second)
 	for {
-		stream, err := running.Events.JetStream().Stream(t.Context(), results.StreamName)
+		stream, err := running.Events.JetStream().Stream(t.Context(), resultstream.Name)
 		if err == nil && stream.CachedInfo().State.Consumers > 0 {
 			break
 		}

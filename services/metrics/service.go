@@ -18,6 +18,7 @@ import (
 	metricsv1 "github.com/sebs-suite/sebs/gen/go/sebs/metrics/v1"
 	typev1 "github.com/sebs-suite/sebs/gen/go/sebs/type/v1"
 	"github.com/sebs-suite/sebs/internal/errs"
+	"github.com/sebs-suite/sebs/internal/resultstream"
 	"github.com/sebs-suite/sebs/internal/sebsformat"
 	"github.com/sebs-suite/sebs/platform/faas/driver"
 	"github.com/sebs-suite/sebs/services/metrics/results"
@@ -83,15 +84,16 @@ func (s *service) ingest(ctx context.Context, batch *typev1.InvocationBatch) (in
 	if err != nil {
 		return 0, errs.Internal(fmt.Errorf("encode results of %s: %w", batch.GetRun(), err))
 	}
-	msg := nats.NewMsg(results.SubjectPrefix + run + "." + invoker)
+	subject, id := resultstream.Address(batch)
+	msg := nats.NewMsg(subject)
 	msg.Data = encoder.EncodeAll(raw, nil)
 	if err := encoder.Close(); err != nil {
 		return 0, errs.Internal(fmt.Errorf("encode results of %s: %w", batch.GetRun(), err))
 	}
-	if _, err := s.bus.EnsureStream(ctx, results.StreamConfig()); err != nil {
+	if _, err := s.bus.EnsureStream(ctx, resultstream.Config()); err != nil {
 		return 0, err
 	}
-	if err := s.bus.PublishMsg(ctx, msg, fmt.Sprintf("%s/%s/%d", run, invoker, batch.GetBatch())); err != nil {
+	if err := s.bus.PublishMsg(ctx, msg, id); err != nil {
 		return 0, err
 	}
 	return int64(len(batch.GetRecords())), nil

@@ -9,7 +9,7 @@ import (
 
 	"github.com/sebs-suite/sebs/internal/embedded/nats"
 	"github.com/sebs-suite/sebs/internal/events"
-	"github.com/sebs-suite/sebs/services/invoker/results"
+	"github.com/sebs-suite/sebs/internal/resultstream"
 )
 
 // stored counts the records in the stream, each batch once.
@@ -17,7 +17,7 @@ func stored(t *testing.T, bus *events.Bus) int {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
-	stream, err := bus.JetStream().Stream(ctx, results.Stream)
+	stream, err := bus.JetStream().Stream(ctx, resultstream.Name)
 	if err != nil {
 		return 0
 	}
@@ -95,7 +95,7 @@ func TestAStreamThatWasDeletedIsMadeAgain(t *testing.T) {
 		if got := stored(t, bus); got != 5 {
 			t.Errorf("%d records are stored", got)
 		}
-		if err := bus.JetStream().DeleteStream(t.Context(), results.Stream); err != nil {
+		if err := bus.JetStream().DeleteStream(t.Context(), resultstream.Name); err != nil {
 			t.Fatal(err)
 		}
 	}

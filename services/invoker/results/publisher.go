@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 	"time"
 
@@ -19,26 +18,20 @@ import (
 
 	typev1 "github.com/sebs-suite/sebs/gen/go/sebs/type/v1"
 	"github.com/sebs-suite/sebs/internal/errs"
+	"github.com/sebs-suite/sebs/internal/resultstream"
 )
 
-// Names of the stream of results.
+// Headers of a message.
 const (
-	// Stream keeps batches until they are too old: metrics reads them durably and keeps them as Parquet.
-	Stream = "SEBS_RESULTS"
-	// SubjectPrefix is followed by `<run id>.<invoker>`.
-	SubjectPrefix = "sebs.v1.results."
-	// EncodingHeader names the compression of a message, and EncodingZstd its one value.
-	EncodingHeader = "Content-Encoding"
-	EncodingZstd   = "zstd"
-	// TypeHeader names the message inside.
-	TypeHeader = "Sebs-Type"
+	// encodingHeader names the compression of a message, and encodingZstd its one value.
+	encodingHeader = "Content-Encoding"
+	encodingZstd   = "zstd"
+	// typeHeader names the message inside.
+	typeHeader = "Sebs-Type"
 )
 
-// Limits of the stream and of a batch.
+// Limits of a batch.
 const (
-	maxAge = 7 * 24 * time.Hour
-	// maxBytes bounds the stream; a full stream refuses, so that nothing unread is dropped, and batches stay in the spool.
-	maxBytes = 4 << 30
 	// batchRecords and batchBytes end a batch; a message has to stay below NATS's default limit of 1 MB.
 	batchRecords = 256
 	batchBytes   = 512 << 10
@@ -49,18 +42,6 @@ const (
 	// spoolPause is the pause between two tries to send what is spooled.
 	spoolPause = time.Second
 )
-
-// StreamConfig is the stream of results, which whoever comes first makes: an invoker or the metrics service.
-func StreamConfig() jetstream.StreamConfig {
-	return jetstream.StreamConfig{
-		Name:        Stream,
-		Description: "invocation records on their way to the metrics service",
-		Subjects:    []string{SubjectPrefix + ">"},
-		MaxAge:      maxAge,
-		MaxBytes:    maxBytes,
-		Discard:     jetstream.DiscardNew,
-	}
-}
 
 // Bus is what the publisher needs of the event bus.
 type Bus interface {
@@ -191,13 +172,12 @@ func (p *Publisher) message(batch *typev1.InvocationBatch) (*nats.Msg, string, e
 	if err != nil {
 		return nil, "", errs.Internal(fmt.Errorf("encode results of %s: %w", batch.GetRun(), err))
 	}
-	runID := strings.TrimPrefix(batch.GetRun(), "runs/")
-	invoker := strings.TrimPrefix(batch.GetInvoker(), "invokers/")
-	msg := nats.NewMsg(SubjectPrefix + runID + "." + invoker)
-	msg.Header.Set(EncodingHeader, EncodingZstd)
-	msg.Header.Set(TypeHeader, string(batch.ProtoReflect().Descriptor().FullName()))
+	subject, id := resultstream.Address(batch)
+	msg := nats.NewMsg(subject)
+	msg.Header.Set(encodingHeader, encodingZstd)
+	msg.Header.Set(typeHeader, string(batch.ProtoReflect().Descriptor().FullName()))
 	msg.Data = p.encoder.EncodeAll(raw, nil)
-	return msg, fmt.Sprintf("%s/%s/%d", runID, invoker, batch.GetBatch()), nil
+	return msg, id, nil
 }
 
 // deliver publishes a batch, or spools it where the bus does not take it.
@@ -243,7 +223,7 @@ func (p *Publisher) prepare(ctx context.Context) error {
 	if prepared {
 		return nil
 	}
-	if _, err := p.bus.EnsureStream(ctx, StreamConfig()); err != nil {
+	if _, err := p.bus.EnsureStream(ctx, resultstream.Config()); err != nil {
 		return err
 	}
 	p.mu.Lock()
@@ -316,8 +296,8 @@ func (p *Publisher) drainSpool(ctx context.Context) {
 			return
 		}
 		msg := nats.NewMsg(message.Subject)
-		msg.Header.Set(EncodingHeader, EncodingZstd)
-		msg.Header.Set(TypeHeader, "sebs.type.v1.InvocationBatch")
+		msg.Header.Set(encodingHeader, encodingZstd)
+		msg.Header.Set(typeHeader, "sebs.type.v1.InvocationBatch")
 		msg.Data = message.Data
 		if err := p.publish(ctx, msg, message.ID); err != nil {
 			return

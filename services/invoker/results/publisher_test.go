@@ -21,6 +21,7 @@ import (
 	"github.com/sebs-suite/sebs/internal/embedded/nats"
 	"github.com/sebs-suite/sebs/internal/errs"
 	"github.com/sebs-suite/sebs/internal/events"
+	"github.com/sebs-suite/sebs/internal/resultstream"
 	"github.com/sebs-suite/sebs/services/invoker/results"
 )
 
@@ -260,7 +261,7 @@ func TestJetStreamTakesEachBatchOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	stream, err := bus.JetStream().Stream(t.Context(), results.Stream)
+	stream, err := bus.JetStream().Stream(t.Context(), resultstream.Name)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,28 +12,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	typev1 "github.com/sebs-suite/sebs/gen/go/sebs/type/v1"
+	"github.com/sebs-suite/sebs/internal/resultstream"
 )
-
-// Names of the stream of results, as invokers publish to it.
-const (
-	// StreamName keeps batches until they are stored.
-	StreamName = "SEBS_RESULTS"
-	// SubjectPrefix is followed by `<run id>.<invoker>`.
-	SubjectPrefix = "sebs.v1.results."
-)
-
-// StreamConfig is the stream of results, which whoever comes first makes: an invoker or the metrics service. A full stream refuses new
-// batches, so that nothing unread is dropped.
-func StreamConfig() jetstream.StreamConfig {
-	const (
-		maxAge   = 7 * 24 * time.Hour
-		maxBytes = 4 << 30
-	)
-	return jetstream.StreamConfig{
-		Name: StreamName, Description: "invocation records on their way to the metrics service",
-		Subjects: []string{SubjectPrefix + ">"}, MaxAge: maxAge, MaxBytes: maxBytes, Discard: jetstream.DiscardNew,
-	}
-}
 
 // Bus is what the ingester needs of the event bus.
 type Bus interface {
@@ -176,7 +156,7 @@ func (i *Ingester) lead(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
-	stream, err := i.bus.EnsureStream(held, StreamConfig())
+	stream, err := i.bus.EnsureStream(held, resultstream.Config())
 	if err != nil {
 		return err
 	}

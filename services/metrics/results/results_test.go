@@ -30,6 +30,7 @@ import (
 	natsserver "github.com/sebs-suite/sebs/internal/embedded/nats"
 	"github.com/sebs-suite/sebs/internal/errs"
 	"github.com/sebs-suite/sebs/internal/events"
+	"github.com/sebs-suite/sebs/internal/resultstream"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -414,7 +415,7 @@ func publish(t *testing.T, bus *events.Bus, b *typev1.InvocationBatch, id string
 	if err != nil {
 		t.Fatal(err)
 	}
-	msg := nats.NewMsg(SubjectPrefix + "a.i")
+	msg := nats.NewMsg(resultstream.SubjectPrefix + "a.i")
 	msg.Data = encoder.EncodeAll(raw, nil)
 	if err := encoder.Close(); err != nil {
 		t.Fatal(err)
@@ -478,7 +479,7 @@ func TestIngestStoresEveryRecordOnce(t *testing.T) {
 	t.Parallel()
 	bus, store := startBus(t), newMemory()
 	r := newReader(t, store)
-	stream, err := bus.EnsureStream(t.Context(), StreamConfig())
+	stream, err := bus.EnsureStream(t.Context(), resultstream.Config())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -505,7 +506,7 @@ func TestIngestSurvivesAStoreThatIsAway(t *testing.T) {
 	t.Parallel()
 	bus, store := startBus(t), newMemory()
 	r := newReader(t, store)
-	if _, err := bus.EnsureStream(t.Context(), StreamConfig()); err != nil {
+	if _, err := bus.EnsureStream(t.Context(), resultstream.Config()); err != nil {
 		t.Fatal(err)
 	}
 	failures := make(chan struct{}, 100)
@@ -537,7 +538,7 @@ func TestIngestRecognisesWhatWasStoredBeforeACrash(t *testing.T) {
 	t.Parallel()
 	bus, store := startBus(t), newMemory()
 	r := newReader(t, store)
-	if _, err := bus.EnsureStream(t.Context(), StreamConfig()); err != nil {
+	if _, err := bus.EnsureStream(t.Context(), resultstream.Config()); err != nil {
 		t.Fatal(err)
 	}
 	// The first process stored the batches and died before the stream forgot them.
@@ -565,12 +566,12 @@ func TestIngestLeavesOutWhatCannotBeRead(t *testing.T) {
 	t.Parallel()
 	bus, store := startBus(t), newMemory()
 	r := newReader(t, store)
-	stream, err := bus.EnsureStream(t.Context(), StreamConfig())
+	stream, err := bus.EnsureStream(t.Context(), resultstream.Config())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, data := range []string{"not a batch", zstdMagic + "broken", ""} {
-		msg := nats.NewMsg(SubjectPrefix + "a.i")
+		msg := nats.NewMsg(resultstream.SubjectPrefix + "a.i")
 		msg.Data = []byte(data)
 		if err := bus.PublishMsg(t.Context(), msg, ""); err != nil {
 			t.Fatal(err)
@@ -593,7 +594,7 @@ func TestIngestLeavesOutWhatCannotBeRead(t *testing.T) {
 
 func TestStreamConfigRefusesWhenFull(t *testing.T) {
 	t.Parallel()
-	if c := StreamConfig(); c.Discard != jetstream.DiscardNew || c.MaxBytes <= 0 {
+	if c := resultstream.Config(); c.Discard != jetstream.DiscardNew || c.MaxBytes <= 0 {
 		t.Errorf("config = %+v", c)
 	}
 }
