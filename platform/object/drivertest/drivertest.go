@@ -385,9 +385,17 @@ func deleteTwice(t *testing.T, s *object.Store, bucket string) {
 }
 
 func cleanBucket(t *testing.T, s *object.Store, bucket string) {
-	for i := range 1005 {
-		put(t, s, bucket, fmt.Sprintf("in/%d/%d", i%10, i), nil)
+	var wg sync.WaitGroup
+	for worker := range 15 {
+		wg.Go(func() {
+			for i := worker; i < 1005; i += 15 {
+				if _, err := s.Put(t.Context(), bucket, fmt.Sprintf("in/%d/%d", i%10, i), strings.NewReader(""), object.PutOptions{}); err != nil {
+					t.Errorf("put %d: %v", i, err)
+				}
+			}
+		})
 	}
+	wg.Wait()
 	put(t, s, bucket, "out", nil)
 	n, err := s.CleanBucket(t.Context(), bucket, "in/")
 	if err != nil || n != 1005 {

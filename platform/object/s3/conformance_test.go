@@ -24,11 +24,13 @@ func TestMain(m *testing.M) {
 }
 
 func TestConformanceEmbedded(t *testing.T) {
+	t.Parallel()
 	conformance(t, objects.Options{Dir: t.TempDir()})
 }
 
 // TestConformanceAttributesInFiles runs the suite as on file systems without extended attributes.
 func TestConformanceAttributesInFiles(t *testing.T) {
+	t.Parallel()
 	conformance(t, objects.Options{Dir: t.TempDir(), AttributesInFiles: true})
 }
 

@@ -75,6 +75,7 @@ func withFaults(t *testing.T, store *objects.Store, f *faulty, attempts int) *ob
 }
 
 func TestFaults(t *testing.T) {
+	t.Parallel()
 	store, err := objects.Start(t.Context(), objects.Options{Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
