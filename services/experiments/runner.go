@@ -16,6 +16,7 @@ import (
 	"github.com/sebs-suite/sebs/internal/errs"
 	"github.com/sebs-suite/sebs/internal/events"
 	"github.com/sebs-suite/sebs/internal/operations"
+	"github.com/sebs-suite/sebs/internal/pagetoken"
 )
 
 // Kinds of runs.
@@ -48,6 +49,8 @@ type Dependencies struct {
 	Records Records
 	// Events tells what happened.
 	Events Publisher
+	// PageTokens are the tokens of lists.
+	PageTokens *pagetoken.Codec
 	// Log takes what callers do not see.
 	Log *slog.Logger
 	// Parallel bounds the tests of a regression run that go side by side; 0 means 2.
@@ -59,7 +62,7 @@ func NewRunner(d Dependencies) *Runner {
 	if d.Parallel <= 0 {
 		d.Parallel = 2
 	}
-	return &Runner{services: d.Services, store: store{records: d.Records}, events: d.Events, log: d.Log, parallel: d.Parallel}
+	return &Runner{services: d.Services, store: store{records: d.Records, tokens: d.PageTokens}, events: d.Events, log: d.Log, parallel: d.Parallel}
 }
 
 // maxProblems bounds the problems in a run's record.

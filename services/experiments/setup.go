@@ -46,7 +46,7 @@ func Setup(_ context.Context, p *app.Process) error {
 		return fmt.Errorf("set up experiments: %w", err)
 	}
 	runner := NewRunner(Dependencies{
-		Services: NewServices(connections), Records: p.Cache, Events: p.Events, Log: p.Log, Parallel: config.Parallel,
+		Services: NewServices(connections), Records: p.Cache, Events: p.Events, PageTokens: p.PageTokens, Log: p.Log, Parallel: config.Parallel,
 	})
 	server := NewServer(runner, p.Operations, p.Operations.Server())
 	p.RegisterGRPC(func(registrar grpc.ServiceRegistrar) { server.Register(registrar) })

@@ -2,7 +2,6 @@ package experiments
 
 import (
 	"context"
-	"encoding/base64"
 	"fmt"
 	"strings"
 	"time"
@@ -14,6 +13,7 @@ import (
 	experimentsv1 "github.com/sebs-suite/sebs/gen/go/sebs/experiments/v1"
 	"github.com/sebs-suite/sebs/internal/cache"
 	"github.com/sebs-suite/sebs/internal/errs"
+	"github.com/sebs-suite/sebs/internal/pagetoken"
 )
 
 const (
@@ -36,7 +36,13 @@ type Records interface {
 }
 
 // store keeps the records of runs. Their ids sort by time.
-type store struct{ records Records }
+type store struct {
+	records Records
+	tokens  *pagetoken.Codec
+}
+
+// listName is the list that page tokens belong to.
+const listName = "runs"
 
 // parseRun returns the key of a run's record.
 func parseRun(name string) (string, error) {
@@ -111,20 +117,17 @@ func shrink(run *experimentsv1.Run) {
 
 // list returns a page of runs, newest first.
 func (s store) list(ctx context.Context, size int32, token string) (*experimentsv1.ListRunsResponse, error) {
-	if size <= 0 {
-		size = pageDefault
+	most, err := pagetoken.Size(size, pageDefault, pageMax)
+	if err != nil {
+		return nil, err
 	}
-	size = min(size, pageMax)
+	last, err := s.tokens.Decode(listName, nil, token)
+	if err != nil {
+		return nil, err
+	}
 	from, end := s.records.Key(runsPrefix), clientv3.GetPrefixRangeEnd(s.records.Key(runsPrefix))
-	if token != "" {
-		last, err := base64.RawURLEncoding.DecodeString(token)
-		if err == nil {
-			_, err = parseRun(string(last))
-		}
-		if err != nil {
-			return nil, errs.Fields(errs.Field("page_token", "was not returned by an earlier answer; leave it empty for the first page"))
-		}
-		end = s.records.Key(string(last))
+	if last != "" {
+		end = s.records.Key(last)
 	}
 	// Pages of raw records may be large, so etcd is asked for some at a time.
 	const round = 20
@@ -136,9 +139,8 @@ func (s store) list(ctx context.Context, size int32, token string) (*experiments
 			return nil, cache.Classify("list runs", err)
 		}
 		for _, kv := range page.Kvs {
-			if len(answer.GetRuns()) == int(size) {
-				last := answer.GetRuns()[size-1].GetName()
-				answer.NextPageToken = base64.RawURLEncoding.EncodeToString([]byte(last))
+			if len(answer.GetRuns()) == most {
+				answer.NextPageToken = s.tokens.Encode(listName, nil, answer.GetRuns()[most-1].GetName())
 				return answer, nil
 			}
 			run := &experimentsv1.Run{}

@@ -257,8 +257,8 @@ func TestWrongRequestsAreRefusedBeforeTheCall(t *testing.T) {
 		code    codes.Code
 		text    string
 	}{
-		"no name":       {&invokerv1.InvokeRequest{Trigger: "x"}, codes.InvalidArgument, "not of the form"},
-		"dots":          {&invokerv1.InvokeRequest{Trigger: "platforms/local/deployments/../functions/f/triggers/http"}, codes.InvalidArgument, "not of the form"},
+		"no name":       {&invokerv1.InvokeRequest{Trigger: "x"}, codes.InvalidArgument, "of the form"},
+		"dots":          {&invokerv1.InvokeRequest{Trigger: "platforms/local/deployments/../functions/f/triggers/http"}, codes.InvalidArgument, "of the form"},
 		"no function":   {&invokerv1.InvokeRequest{Trigger: "platforms/local/deployments/d/functions/g/triggers/http"}, codes.NotFound, "deploy it first"},
 		"no trigger":    {&invokerv1.InvokeRequest{Trigger: function + "/triggers/library"}, codes.NotFound, "create it first"},
 		"no caller":     {&invokerv1.InvokeRequest{Trigger: function + "/triggers/storage"}, codes.Unimplemented, "storage"},

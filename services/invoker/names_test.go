@@ -14,10 +14,10 @@ func FuzzParseTrigger(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if parsed.functionName()+"/triggers/"+parsed.trigger != name {
+		if parsed.String() != name {
 			t.Errorf("%q was read as %v", name, parsed)
 		}
-		key := parsed.functionKey()
+		key := functionKey(parsed)
 		if strings.Count(key, "/") != 3 || strings.Contains(key, "/../") || strings.HasSuffix(key, "/..") || strings.ContainsAny(key, "\x00\n") {
 			t.Errorf("%q leads to the key %q", name, key)
 		}

@@ -455,7 +455,7 @@ func lostRecord(work *invokerv1.InvocationWork, attempt int32) *typev1.Invocatio
 		},
 	}
 	if name, err := parseTrigger(work.GetRequest().GetTrigger()); err == nil {
-		record.Function = name.functionName()
+		record.Function = name.Parent().String()
 	}
 	return record
 }

@@ -13,6 +13,7 @@ import (
 	typev1 "github.com/sebs-suite/sebs/gen/go/sebs/type/v1"
 	"github.com/sebs-suite/sebs/internal/cache"
 	"github.com/sebs-suite/sebs/internal/errs"
+	"github.com/sebs-suite/sebs/internal/resourcename"
 	"github.com/sebs-suite/sebs/services/invoker/call"
 )
 
@@ -29,37 +30,17 @@ const (
 	deploymentsPrefix = "deployments/"
 )
 
-// triggerName is a parsed `platforms/{platform}/deployments/{rid}/functions/{function}/triggers/{trigger}`.
-type triggerName struct{ platform, deployment, function, trigger string }
-
-func parseTrigger(name string) (triggerName, error) {
-	parts := strings.Split(name, "/")
-	if len(parts) != 8 || parts[0] != "platforms" || parts[2] != "deployments" || parts[4] != "functions" || parts[6] != "triggers" {
-		return triggerName{}, badTrigger(name)
-	}
-	for i := 1; i < len(parts); i += 2 {
-		if parts[i] == "" || parts[i] == "." || parts[i] == ".." || strings.ContainsAny(parts[i], "\x00\n\r") {
-			return triggerName{}, badTrigger(name)
-		}
-	}
-	return triggerName{platform: parts[1], deployment: parts[3], function: parts[5], trigger: parts[7]}, nil
+// parseTrigger reads a trigger's resource name.
+func parseTrigger(name string) (resourcename.Name, error) {
+	return resourcename.ParseTrigger("trigger", name)
 }
 
-func badTrigger(name string) error {
-	return errs.Fields(errs.Field("trigger",
-		"%q is not of the form platforms/{platform}/deployments/{resource id}/functions/{function}/triggers/{trigger}", name))
+func functionKey(name resourcename.Name) string {
+	return functionsPrefix + name.Platform + "/" + name.Deployment + "/" + name.Function
 }
 
-func (t triggerName) functionKey() string {
-	return functionsPrefix + t.platform + "/" + t.deployment + "/" + t.function
-}
-
-func (t triggerName) functionName() string {
-	return "platforms/" + t.platform + "/deployments/" + t.deployment + "/functions/" + t.function
-}
-
-func (t triggerName) deploymentKey() string {
-	return deploymentsPrefix + t.platform + "/" + t.deployment
+func deploymentKey(name resourcename.Name) string {
+	return deploymentsPrefix + name.Platform + "/" + name.Deployment
 }
 
 // targets finds recorded triggers. It keeps the functions that it has seen in memory and follows their changes, so that a
@@ -163,20 +144,20 @@ func (t *targets) find(ctx context.Context, name string) (call.Target, error) {
 		return call.Target{}, err
 	}
 	target := call.Target{
-		Function:   parsed.functionName(),
-		FunctionID: parsed.function,
-		Platform:   parsed.platform,
-		Deployment: parsed.deployment,
+		Function:   parsed.Parent().String(),
+		FunctionID: parsed.Function,
+		Platform:   parsed.Platform,
+		Deployment: parsed.Deployment,
 		Timeout:    time.Duration(function.GetConfig().GetTimeoutSeconds()) * time.Second,
 	}
 	for _, trigger := range function.GetTriggers() {
-		if strings.EqualFold(lastPart(trigger.GetName()), parsed.trigger) {
+		if strings.EqualFold(lastPart(trigger.GetName()), parsed.Trigger) {
 			target.Trigger = trigger
 		}
 	}
 	if target.Trigger == nil {
 		return call.Target{}, errs.NotFound("TRIGGER_NOT_FOUND",
-			"function %s of deployment %s on platform %s has no trigger %s; create it first", parsed.function, parsed.deployment, parsed.platform, parsed.trigger).
+			"function %s of deployment %s on platform %s has no trigger %s; create it first", parsed.Function, parsed.Deployment, parsed.Platform, parsed.Trigger).
 			Resource("sebs.Trigger", name)
 	}
 	switch target.Trigger.GetType() {
@@ -195,8 +176,8 @@ func (t *targets) find(ctx context.Context, name string) (call.Target, error) {
 }
 
 // function reads a function's record, from memory where that is true.
-func (t *targets) function(ctx context.Context, name triggerName) (*typev1.Function, error) {
-	key := name.functionKey()
+func (t *targets) function(ctx context.Context, name resourcename.Name) (*typev1.Function, error) {
+	key := functionKey(name)
 	t.mu.RLock()
 	function, generation := t.functions[key], t.generation
 	t.mu.RUnlock()
@@ -207,10 +188,10 @@ func (t *targets) function(ctx context.Context, name triggerName) (*typev1.Funct
 	if _, err := t.records.Get(ctx, key, function); err != nil {
 		if errs.Is(err, codes.NotFound) {
 			return nil, errs.NotFound("FUNCTION_NOT_FOUND",
-				"function %s does not exist in deployment %s on platform %s; deploy it first or list functions", name.function, name.deployment, name.platform).
-				Resource("sebs.Function", name.functionName())
+				"function %s does not exist in deployment %s on platform %s; deploy it first or list functions", name.Function, name.Deployment, name.Platform).
+				Resource("sebs.Function", name.Parent().String())
 		}
-		return nil, fmt.Errorf("find function %s: %w", name.function, err)
+		return nil, fmt.Errorf("find function %s: %w", name.Function, err)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -221,8 +202,8 @@ func (t *targets) function(ctx context.Context, name triggerName) (*typev1.Funct
 }
 
 // credential reads the name of the deployment's credential.
-func (t *targets) credential(ctx context.Context, name triggerName) (string, error) {
-	key := name.deploymentKey()
+func (t *targets) credential(ctx context.Context, name resourcename.Name) (string, error) {
+	key := deploymentKey(name)
 	t.mu.RLock()
 	credential, known := t.credentials[key]
 	generation := t.generation
@@ -232,7 +213,7 @@ func (t *targets) credential(ctx context.Context, name triggerName) (string, err
 	}
 	deployment := &typev1.Deployment{}
 	if _, err := t.records.Get(ctx, key, deployment); err != nil && !errs.Is(err, codes.NotFound) {
-		return "", fmt.Errorf("find deployment %s: %w", name.deployment, err)
+		return "", fmt.Errorf("find deployment %s: %w", name.Deployment, err)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
