@@ -203,7 +203,11 @@ func (p *Process) Tail() string {
 }
 
 // answers returns a check that an URL answers 200.
-func answers(url string) func(ctx context.Context) error {
+func answers(url string, trust *Authority) func(ctx context.Context) error {
+	client := http.DefaultClient
+	if trust != nil {
+		client = &http.Client{Transport: &http.Transport{TLSClientConfig: trust.TLS()}}
+	}
 	return func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 		defer cancel()
@@ -212,7 +216,7 @@ func answers(url string) func(ctx context.Context) error {
 			return err
 		}
 		request.Close = true
-		response, err := http.DefaultClient.Do(request)
+		response, err := client.Do(request)
 		if err != nil {
 			return err
 		}

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 )
 
@@ -31,7 +32,7 @@ func NewEtcd(t testing.TB, b *Binaries, dir string) *Etcd {
 		"--name", "test", "--data-dir", filepath.Join(dir, "etcd"), "--log-level", "warn", "--unsafe-no-fsync",
 		"--listen-client-urls", endpoint, "--advertise-client-urls", endpoint,
 		"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", "test="+peer)
-	p.Ready = answers(endpoint + "/readyz")
+	p.Ready = answers(endpoint+"/readyz", nil)
 	return &Etcd{Process: p, Endpoint: endpoint}
 }
 
@@ -87,8 +88,10 @@ type Suite struct {
 
 	// Binaries are the programs it was made of.
 	Binaries *Binaries
-	t        testing.TB
-	dir      string
+	// Authority signed the certificates of a secure suite; nil where there are none.
+	Authority *Authority
+	t         testing.TB
+	dir       string
 }
 
 // Options of [Start].
@@ -97,6 +100,8 @@ type Options struct {
 	Invokers, Deployers int
 	// Sandbox is the kind of the local platform's sandboxes; empty means process.
 	Sandbox string
+	// Secure has every service show and ask for certificates, and every caller for a credential.
+	Secure bool
 }
 
 // Start runs the whole suite and returns when everything answers.
@@ -104,6 +109,9 @@ func Start(t testing.TB, b *Binaries, o Options) *Suite {
 	t.Helper()
 	dir := t.TempDir()
 	s := &Suite{Binaries: b, t: t, dir: dir, Etcd: NewEtcd(t, b, dir), NATS: NewNATS(t, b, dir)}
+	if o.Secure {
+		s.Authority = NewAuthority(t, dir, "authority")
+	}
 	s.Storage = s.service("storage", "storage")
 	s.Builder = s.service("builder", "builder")
 	for i := range max(o.Deployers, 1) {
@@ -117,6 +125,11 @@ func Start(t testing.TB, b *Binaries, o Options) *Suite {
 	s.Local = s.service("local", "local", "--set", "local.sandbox="+cmp.Or(o.Sandbox, "process"))
 	address := Address(t)
 	s.Gateway = &Gateway{Service: s.service("gateway", "gateway", "--set", "gateway.listen="+address), URL: "http://" + address}
+	if o.Secure {
+		cert, key := s.Authority.Issue("gateway-clients")
+		s.Gateway.Args = append(s.Gateway.Args, "--set", "gateway.cert_file="+cert, "--set", "gateway.key_file="+key)
+		s.Gateway.URL = "https://" + address
+	}
 	for _, p := range s.Processes() {
 		p.Run()
 	}
@@ -133,8 +146,19 @@ func (s *Suite) service(program, name string, args ...string) *Service {
 	args = append([]string{
 		"--etcd", s.Etcd.Endpoint, "--nats", s.NATS.URL, "--state-dir", state, "--http-listen", address, "--log-level", "debug",
 	}, args...)
+	scheme := "http://"
+	if s.Authority != nil {
+		cert, key := s.Authority.Issue(name)
+		for _, set := range []string{
+			"tls.cert_file=" + cert, "tls.key_file=" + key, "tls.ca_file=" + s.Authority.File, "tls.client_ca_file=" + s.Authority.File,
+			"auth.required=true",
+		} {
+			args = append(args, "--set", set)
+		}
+		scheme = "https://"
+	}
 	p := newProcess(s.t, name, s.Binaries.Path("sebs-"+program), s.dir, args...)
-	p.Ready = answers("http://" + address + "/readyz")
+	p.Ready = answers(scheme+address+"/readyz", s.Authority)
 	return &Service{Process: p, HTTP: address, StateDir: state}
 }
 
@@ -152,12 +176,27 @@ func (s *Suite) Processes() []*Process {
 // Dial connects to the gateway over gRPC.
 func (s *Suite) Dial() *grpc.ClientConn {
 	s.t.Helper()
-	conn, err := grpc.NewClient(strings.TrimPrefix(s.Gateway.URL, "http://"), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	transport := insecure.NewCredentials()
+	if s.Authority != nil {
+		transport = credentials.NewTLS(s.Authority.TLS())
+	}
+	_, address, _ := strings.Cut(s.Gateway.URL, "://")
+	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(transport))
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(func() { _ = conn.Close() })
 	return conn
+}
+
+// FirstToken makes a token at the command line of the gateway, which writes it to etcd.
+func (s *Suite) FirstToken(role string) string {
+	s.t.Helper()
+	out, err := exec.Command(s.Binaries.Path("sebs-gateway"), "--etcd", s.Etcd.Endpoint, "token", "create", "--role", role).Output()
+	if err != nil {
+		s.t.Fatalf("make the first token: %v", err)
+	}
+	return strings.TrimSpace(string(out))
 }
 
 // Sandboxes are the processes of functions on the local platform, by id, with their command lines: every process that works
@@ -205,6 +244,9 @@ func Below(t testing.TB, dir string) map[int]string {
 func (s *Suite) CLI(name string, args ...string) *Process {
 	s.t.Helper()
 	args = append(args, "--server", s.Gateway.URL, "--state-dir", filepath.Join(s.dir, "cli"))
+	if s.Authority != nil {
+		args = append(args, "--ca-file", s.Authority.File)
+	}
 	return newProcess(s.t, name, s.Binaries.Path("sebs"), s.dir, args...)
 }
 
