@@ -74,23 +74,11 @@ func (a *app) benchmarkInvoke(cmd *cobra.Command, f *invokeFlags, benchmark, siz
 			return exitcode.With(exitcode.Usage, fmt.Errorf("%s: %d is not a number of invocations; give 1 or more", name, value))
 		}
 	}
-	format, err := a.format()
-	if err != nil {
-		return err
-	}
 	if err := f.prepareOutputDir(); err != nil {
 		return err
 	}
-	ctx := cmd.Context()
-	options, err := f.connectOptions(f.storage...)
-	if err != nil {
-		return err
-	}
-	return a.with(ctx, options, func(s *session, show *display.Display) error {
-		set, err := f.settings(cmd, show)
-		if err != nil {
-			return err
-		}
+	return a.commonCall(&f.commonFlags, f.storage, func(c *call, set *settings) error {
+		ctx, s, show, format := c.ctx, c.s, c.show, c.format
 		if err := a.importCache(ctx, s, show, &f.commonFlags, set); err != nil {
 			return err
 		}
@@ -108,7 +96,7 @@ func (a *app) benchmarkInvoke(cmd *cobra.Command, f *invokeFlags, benchmark, siz
 			}},
 		})
 		if err != nil {
-			return err
+			return f.searched(s, err)
 		}
 		path := filepath.Join(f.outputDir, "experiments.json")
 		if err := a.writeExperiment(ctx, s, run, set, path); err != nil {
@@ -119,7 +107,7 @@ func (a *app) benchmarkInvoke(cmd *cobra.Command, f *invokeFlags, benchmark, siz
 		}
 		show.Note("results: %s (run %s)", path, run.GetName())
 		return runError(run)
-	})
+	})(cmd, nil)
 }
 
 // createRun starts a run and follows it to its end.

@@ -32,27 +32,13 @@ func (a *app) benchmarkPackageCommand() *cobra.Command {
 		Short:   "Build the code package of a benchmark without deploying it",
 		Example: "  sebs benchmark package 110.dynamic-html --language nodejs",
 		Args:    cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			format, err := a.format()
+		RunE: a.commonCall(f, nil, func(c *call, set *settings) error {
+			built, err := a.createPackage(c.ctx, c.s, c.show, f, set, c.args[0])
 			if err != nil {
 				return err
 			}
-			options, err := f.connectOptions()
-			if err != nil {
-				return err
-			}
-			return a.with(cmd.Context(), options, func(s *session, show *display.Display) error {
-				set, err := f.settings(cmd, show)
-				if err != nil {
-					return err
-				}
-				built, err := a.createPackage(cmd.Context(), s, show, f, set, args[0])
-				if err != nil {
-					return err
-				}
-				return output.Message(a.Stdout, format, built, func() output.Rows { return packageRows(built) })
-			})
-		},
+			return output.Message(a.Stdout, c.format, built, func() output.Rows { return packageRows(built) })
+		}),
 	}
 	f.add(cmd, a)
 	cmd.Flags().StringVar(&functionName, "function-name", "", "accepted as in SeBS; a package does not depend on it")

@@ -35,6 +35,28 @@ func (a *app) call(work func(c *call) error) func(cmd *cobra.Command, args []str
 	}
 }
 
+// commonCall wraps the work of a command with the common options of SeBS: it joins flags and configuration file, and
+// connects. storage names files with self-hosted stores.
+func (a *app) commonCall(f *commonFlags, storage []string, work func(c *call, set *settings) error) func(cmd *cobra.Command, args []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		format, err := a.format()
+		if err != nil {
+			return err
+		}
+		options, err := f.connectOptions(storage...)
+		if err != nil {
+			return err
+		}
+		return a.with(cmd.Context(), options, func(s *session, show *display.Display) error {
+			set, err := f.settings(cmd, show)
+			if err != nil {
+				return err
+			}
+			return work(&call{ctx: cmd.Context(), cmd: cmd, args: args, conn: s.conn, s: s, show: show, format: format}, set)
+		})
+	}
+}
+
 // resource completes a resource name of one part: `runs/x` and `x` mean the same.
 func resource(collection, id string) string {
 	if strings.HasPrefix(id, collection+"/") {

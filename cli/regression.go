@@ -10,7 +10,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
-	"github.com/sebs-suite/sebs/cli/display"
 	"github.com/sebs-suite/sebs/cli/exitcode"
 	"github.com/sebs-suite/sebs/cli/output"
 	experimentsv1 "github.com/sebs-suite/sebs/gen/go/sebs/experiments/v1"
@@ -48,23 +47,11 @@ func (a *app) benchmarkRegression(cmd *cobra.Command, f *regressionFlags, size s
 	if err := checkSize(size); err != nil {
 		return err
 	}
-	format, err := a.format()
-	if err != nil {
-		return err
-	}
 	if err := f.prepareOutputDir(); err != nil {
 		return err
 	}
-	ctx := cmd.Context()
-	options, err := f.connectOptions(f.storage...)
-	if err != nil {
-		return err
-	}
-	return a.with(ctx, options, func(s *session, show *display.Display) error {
-		set, err := f.settings(cmd, show)
-		if err != nil {
-			return err
-		}
+	return a.commonCall(&f.commonFlags, f.storage, func(c *call, set *settings) error {
+		ctx, s, show, format := c.ctx, c.s, c.show, c.format
 		spec := &experimentsv1.RegressionSpec{Size: size}
 		if f.selectedArchitecture {
 			spec.Architectures = []typev1.Architecture{set.target.GetArchitecture()}
@@ -96,7 +83,7 @@ func (a *app) benchmarkRegression(cmd *cobra.Command, f *regressionFlags, size s
 			}
 		}
 		return runError(run)
-	})
+	})(cmd, nil)
 }
 
 func regressionRows(results []*experimentsv1.RegressionResult) output.Rows {

@@ -8,7 +8,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
-	"github.com/sebs-suite/sebs/cli/display"
 	"github.com/sebs-suite/sebs/cli/exitcode"
 	"github.com/sebs-suite/sebs/cli/output"
 	deployerv1 "github.com/sebs-suite/sebs/gen/go/sebs/deployer/v1"
@@ -37,27 +36,6 @@ func deployments(c *call, platform string) ([]*typev1.Deployment, error) {
 	}
 }
 
-// resourcesCall wraps a command with the common options of SeBS.
-func (a *app) resourcesCall(f *commonFlags, work func(c *call, set *settings) error) func(*cobra.Command, []string) error {
-	return func(cmd *cobra.Command, args []string) error {
-		format, err := a.format()
-		if err != nil {
-			return err
-		}
-		options, err := f.connectOptions()
-		if err != nil {
-			return err
-		}
-		return a.with(cmd.Context(), options, func(s *session, show *display.Display) error {
-			set, err := f.settings(cmd, show)
-			if err != nil {
-				return err
-			}
-			return work(&call{ctx: cmd.Context(), cmd: cmd, args: args, conn: s.conn, s: s, show: show, format: format}, set)
-		})
-	}
-}
-
 func (a *app) resourcesListCommand() *cobra.Command {
 	f := &commonFlags{}
 	cmd := &cobra.Command{
@@ -65,7 +43,7 @@ func (a *app) resourcesListCommand() *cobra.Command {
 		Short:     "List resources of a platform",
 		Args:      cobra.ExactArgs(1),
 		ValidArgs: []string{"buckets", "tables", "functions", "deployments", "resource-groups"},
-		RunE: a.resourcesCall(f, func(c *call, set *settings) error {
+		RunE: a.commonCall(f, nil, func(c *call, set *settings) error {
 			names, err := resourceNames(c, set, c.args[0])
 			if err != nil {
 				return err
@@ -157,7 +135,7 @@ func (a *app) resourcesFindCommand() *cobra.Command {
 		Use:   "find",
 		Short: "Find deployments on the platform itself and record those that are missing here",
 		Args:  cobra.NoArgs,
-		RunE: a.resourcesCall(f, func(c *call, set *settings) error {
+		RunE: a.commonCall(f, nil, func(c *call, set *settings) error {
 			found, err := deployerv1.NewDeployerServiceClient(c.conn).FindDeployments(c.ctx, &deployerv1.FindDeploymentsRequest{Parent: "platforms/" + set.platform})
 			if err != nil {
 				return err
@@ -182,7 +160,7 @@ func (a *app) resourcesRemoveCommand() *cobra.Command {
 		Use:   "remove buckets|resource-groups PREFIX",
 		Short: "Remove resources whose name starts with a prefix",
 		Args:  cobra.ExactArgs(2),
-		RunE: a.resourcesCall(f, func(c *call, set *settings) error {
+		RunE: a.commonCall(f, nil, func(c *call, set *settings) error {
 			kind, prefix := c.args[0], c.args[1]
 			if kind != "buckets" {
 				_, err := resourceNames(c, set, kind)
@@ -226,7 +204,7 @@ func (a *app) resourcesCleanupCommand() *cobra.Command {
 
 Without RESOURCES-ID the only deployment of the platform is taken, or the one that --resource-prefix names.`,
 		Args: cobra.MaximumNArgs(1),
-		RunE: a.resourcesCall(f, func(c *call, set *settings) error {
+		RunE: a.commonCall(f, nil, func(c *call, set *settings) error {
 			name, err := chooseDeployment(c, set, f.resourcePrefix)
 			if err != nil {
 				return err

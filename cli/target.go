@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -12,6 +13,7 @@ import (
 	builderv1 "github.com/sebs-suite/sebs/gen/go/sebs/builder/v1"
 	experimentsv1 "github.com/sebs-suite/sebs/gen/go/sebs/experiments/v1"
 	typev1 "github.com/sebs-suite/sebs/gen/go/sebs/type/v1"
+	"github.com/sebs-suite/sebs/internal/errs"
 	"github.com/sebs-suite/sebs/internal/sebsformat"
 )
 
@@ -89,6 +91,14 @@ func (f *simpleFlags) source(ctx context.Context, s *session, benchmark string) 
 		return nil, err
 	}
 	return source, nil
+}
+
+// searched adds the directories of the command to the error about a benchmark that a suite elsewhere does not know.
+func (f *simpleFlags) searched(s *session, err error) error {
+	if s.embedded != nil || len(f.benchmarksDirs) == 0 || errs.Reason(err) != "BENCHMARK_NOT_FOUND" {
+		return err
+	}
+	return fmt.Errorf("%w; the directories %s were searched too", err, strings.Join(f.benchmarksDirs, ", "))
 }
 
 func firstOf(values ...string) string {

@@ -1,6 +1,0 @@
-import time
-
-
-def handler(event):
-    time.sleep(2)
-    return {"result": 1}
