@@ -193,6 +193,8 @@ func (w *work) conclude(ctx context.Context, failure error) error {
 // statistics waits until the results are stored, adds the platform's figures where they are there at once, and keeps the
 // statistics in the run's record.
 func (w *work) statistics(ctx context.Context, count int64) error {
+	ctx, cancel := context.WithTimeout(ctx, resultsTimeout)
+	defer cancel()
 	_, err := w.services.Metrics.GetStatistics(ctx, &metricsv1.GetStatisticsRequest{Run: w.run.GetName(), WaitForCount: count})
 	if err != nil {
 		return wrapStatus(err, "wait for the results of %s", w.run.GetName())
@@ -315,6 +317,9 @@ func (c *checker) validate(ctx context.Context, w *work, output string) (*builde
 	})
 	return answer, wrapStatus(err, "validate an answer of %s", c.source.GetBenchmark())
 }
+
+// resultsTimeout bounds the gathering of results; a run may have a million.
+const resultsTimeout = 15 * time.Minute
 
 // localMetricsWait is how long the local platform's figures are waited for; they are there when the answer is.
 const localMetricsWait = 5 * time.Second
