@@ -515,7 +515,7 @@ func (x *GetBucketRequest) GetName() string {
 // Asks for buckets.
 type ListBucketsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The deployment.
+	// The deployment, or `platforms/{platform}/deployments/-` for the whole store of a platform.
 	Parent string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
 	// Only buckets whose real name starts so; empty means all of the store.
 	Prefix string `protobuf:"bytes,2,opt,name=prefix,proto3" json:"prefix,omitempty"`
@@ -735,7 +735,7 @@ func (x *CleanBucketResponse) GetRemovedCount() int64 {
 // Deletes a bucket.
 type DeleteBucketRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The bucket's resource name.
+	// The bucket's resource name; `-` may stand in place of the deployment.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Whether to remove its objects first.
 	Force         bool `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"`
