@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -198,4 +199,73 @@ func TestTheSuiteStaysUp(t *testing.T) {
 		t.Errorf("up ended with %d:\n%s", code, up.Tail())
 	}
 	nothingRuns(ctx, t, state)
+}
+
+func TestACommandOutlivesTheGateway(t *testing.T) {
+	s := stand.Start(t, binaries, stand.Options{})
+	p := s.CLI("patient", "benchmark", "invoke", "010.sleep", "test", "--repetitions", "6", "--output-dir", t.TempDir())
+	p.Run()
+	ctx := limited(t)
+	stand.Await(ctx, t, "the first call", func() bool { return len(s.Sandboxes()) > 0 })
+	s.Gateway.Kill()
+	s.Gateway.Restart()
+	if code := p.Wait(testLimit); code != 0 {
+		t.Errorf("ended with %d:\n%s", code, p.Log())
+	}
+}
+
+func TestACommandAfterOneThatWasKilled(t *testing.T) {
+	dir, state := place(t)
+	ctx := limited(t)
+	invoke := func(name string) *stand.Process {
+		p := stand.Command(t, binaries, name, dir, "benchmark", "invoke", "010.sleep", "test", "--repetitions", "3",
+			"--state-dir", state, "--output-dir", filepath.Join(dir, name), "--sandbox", "process")
+		p.Run()
+		return p
+	}
+	killed := invoke("killed")
+	sandboxes := func() int { return len(stand.Below(t, filepath.Join(state, "services", "local"))) }
+	stand.Await(ctx, t, "the first call", func() bool { return sandboxes() > 0 })
+	killed.Kill()
+	// What the killed one left is the next one's to clear away: its sandboxes, its files, and its run.
+	if code := invoke("next").Wait(testLimit); code != 0 {
+		t.Fatalf("the next command cannot start")
+	}
+	nothingRuns(ctx, t, state)
+	stopped := func(states map[string]string) bool {
+		for _, s := range states {
+			if s == "STATE_RUNNING" {
+				return false
+			}
+		}
+		return len(states) == 2
+	}
+	var states map[string]string
+	stand.Await(ctx, t, "the end of the killed command's run", func() bool {
+		states = runStates(t, dir, state)
+		return stopped(states)
+	})
+	t.Logf("runs: %v", states)
+	nothingRuns(ctx, t, state)
+}
+
+// runStates lists the runs of a state directory through a command of its own.
+func runStates(t *testing.T, dir, state string) map[string]string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), binaries.Path("sebs"), "run", "list", "--output", "json", "--state-dir", state,
+		"--sandbox", "process", "--progress", "quiet").Output()
+	if err != nil {
+		t.Fatalf("run list: %v", err)
+	}
+	var list struct {
+		Runs []struct{ Name, State string }
+	}
+	if err := json.Unmarshal(out, &list); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	states := make(map[string]string)
+	for _, run := range list.Runs {
+		states[run.Name] = run.State
+	}
+	return states
 }

@@ -182,6 +182,9 @@ func (p *Process) Cleanup() {
 		_ = cmd.Process.Kill()
 		<-done
 	}
+	if strings.Contains(p.Log(), "WARNING: DATA RACE") || strings.Contains(p.Log(), "\npanic: ") {
+		p.t.Errorf("%s reports a data race or panicked; its log: %s", p.Name, p.Log())
+	}
 	if p.t.Failed() {
 		p.t.Logf("log of %s ends with:\n%s", p.Name, p.Tail())
 	}
