@@ -1,6 +1,9 @@
 package e2e
 
-import "runtime"
+import (
+	"runtime"
+	"strings"
+)
 
 // fault is one thing that users get wrong, and what they are told.
 type fault struct {
@@ -17,6 +20,8 @@ type fault struct {
 	says []string
 	// succeeded and failed count the invocations that the results keep.
 	succeeded, failed int
+	// index tells that the fault is seen only where the package index answers.
+	index bool
 	// interrupt sends Ctrl-C while a function runs.
 	interrupt bool
 }
@@ -115,7 +120,7 @@ func folderFaults() []fault {
 	row := func(name, benchmark string, says ...string) fault {
 		return fault{name: name, command: "benchmark invoke " + benchmark + " test", language: "python", exit: exitUsage, says: append(says, benchmark)}
 	}
-	return []fault{
+	all := []fault{
 		row("config.json that is no JSON", "900.config-syntax", "config.json", "is not a JSON object", "correct the file"),
 		row("config.json with wrong values", "901.config-values", `"timeout" is "soon"`, `"memory" is -1`, "did you mean python?", "did you mean storage?"),
 		row("config.json that is missing", "902.config-missing", "config.json", "a benchmark folder needs it"),
@@ -127,6 +132,10 @@ func folderFaults() []fault {
 		row("package.sh that fails", "908.package-fails", "package.sh", "exit code 5", "package.sh finds no string", "correct the script"),
 		row("function file that is missing", "909.code-missing", "holds no function.py", "add it"),
 	}
+	for i := range all {
+		all[i].index = strings.HasPrefix(all[i].name, "requirement")
+	}
+	return all
 }
 
 // functionFaults are in the function. Those that fail on every second call of a sandbox show that the run goes on.
