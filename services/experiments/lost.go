@@ -18,7 +18,7 @@ import (
 // Invocations are handed to invokers in parts, so that the loss of an invoker concerns one part only. The invocations of a
 // lost part that nobody reported are never made again: whether the function ran is unknown.
 const (
-	partSize = 128
+	partSize = 16
 	// partTurns makes parts large enough for many calls at once.
 	partTurns = 8
 	// maxLosses ends a run whose invokers die again and again.
@@ -116,11 +116,10 @@ func (w *work) recover(ctx context.Context) error {
 	if len(w.losses) == 0 {
 		return nil
 	}
-	safe := w.run.GetInvocationCount()
-	for _, lost := range w.losses {
-		safe -= int64(len(lost.got))
-	}
-	if _, err := w.services.Metrics.GetStatistics(ctx, &metricsv1.GetStatisticsRequest{Run: w.run.GetName(), WaitForCount: safe}); err != nil {
+	// What a lost invoker had reported may be published and not stored yet; publishing it again would double it. The wait
+	// ends when all of it is stored, or nothing has come for a while: then the rest was never published.
+	reported := w.run.GetInvocationCount()
+	if _, err := w.services.Metrics.GetStatistics(ctx, &metricsv1.GetStatisticsRequest{Run: w.run.GetName(), WaitForCount: reported}); err != nil {
 		return wrapStatus(err, "wait for the results of %s", w.run.GetName())
 	}
 	stored, err := w.storedSequences(ctx)

@@ -149,14 +149,14 @@ func TestALostInvokerCostsOnePart(t *testing.T) {
 		if call != 2 {
 			return sendAll(request, send)
 		}
-		// It reports 50 invocations, of which 10 are not published yet, publishes two more, and dies.
-		for i := range int64(50) {
-			if err := send(request.GetFirstSequence()+i, i < 40); err != nil {
+		// It reports 10 invocations, of which 4 are not published, publishes two more, and dies.
+		for i := range int64(10) {
+			if err := send(request.GetFirstSequence()+i, i < 6); err != nil {
 				return err
 			}
 		}
 		for i := range int64(2) {
-			s.store(&typev1.InvocationRecord{Run: request.GetRun(), Sequence: request.GetFirstSequence() + 50 + i})
+			s.store(&typev1.InvocationRecord{Run: request.GetRun(), Sequence: request.GetFirstSequence() + 10 + i})
 		}
 		return errs.Unavailable("GONE", "the connection is lost")
 	}
@@ -165,7 +165,7 @@ func TestALostInvokerCostsOnePart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const unknown = 128 - 52
+	const unknown = 16 - 12
 	if run.GetState() != experimentsv1.Run_STATE_PARTIAL || run.GetInvocationCount() != 500 || run.GetFailureCount() != unknown ||
 		len(run.GetProblems()) != 1 || !strings.Contains(run.GetProblems()[0], fmt.Sprint("of ", unknown)) {
 		t.Errorf("the run is %s with %d invocations, %d failed; problems %q", run.GetState(), run.GetInvocationCount(), run.GetFailureCount(), run.GetProblems())
