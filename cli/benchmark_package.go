@@ -29,6 +29,7 @@ func (a *app) benchmarkPackageCommand() *cobra.Command {
 	var functionName, imageTagPrefix string
 	cmd := &cobra.Command{
 		Use:     "package BENCHMARK",
+		Aliases: []string{"build"}, // the name in SeBS's documentation
 		Short:   "Build the code package of a benchmark without deploying it",
 		Example: "  sebs benchmark package 110.dynamic-html --language nodejs",
 		Args:    cobra.ExactArgs(1),

@@ -190,6 +190,9 @@ func TestEveryCommandOfSeBSThatIsHere(t *testing.T) {
 		"resources list":    common,
 		"resources remove":  append([]string{"wait", "no-wait", "dry-run", "no-dry-run"}, common...),
 		"resources cleanup": append([]string{"dry-run", "resource-type"}, common...),
+		// The names that only SeBS's documentation has.
+		"resource clean":  {"dry-run"},
+		"benchmark build": {"container-deployment"},
 	}
 	root := New(&State{Getenv: func(string) string { return "" }})
 	for path, flags := range cases {

@@ -37,6 +37,8 @@ type commonFlags struct {
 	architecture   string
 	systemVariant  string
 	resourcePrefix string
+	// container is the older way to ask for the system variant `container`.
+	container bool
 }
 
 // boolFlag adds a switch with its negation, as SeBS's commands have them: --name and --no-name.
@@ -92,6 +94,8 @@ func (f *commonFlags) add(cmd *cobra.Command, a *app) {
 	flags.StringVar(&f.deployment, "deployment", "", "platform: local, aws, azure, gcp or openwhisk (default local)")
 	flags.StringVar(&f.architecture, "architecture", "", "x64 or arm64 (default: the platform's)")
 	flags.StringVar(&f.systemVariant, "system-variant", "", "package, container, function-gen1 or function-gen2 (default: the platform's first)")
+	flags.BoolVar(&f.container, "container-deployment", false, "the same as --system-variant container")
+	cmd.MarkFlagsMutuallyExclusive("container-deployment", "system-variant")
 	flags.StringVar(&f.resourcePrefix, "resource-prefix", "", "prefix of the resource id")
 }
 

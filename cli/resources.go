@@ -16,7 +16,8 @@ import (
 )
 
 func (a *app) resourcesCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "resources", Short: "Find, list and remove what deployments own on a platform"}
+	// SeBS's documentation says `resource clean`, its code `resources cleanup`; both work.
+	cmd := &cobra.Command{Use: "resources", Aliases: []string{"resource"}, Short: "Find, list and remove what deployments own on a platform"}
 	cmd.AddCommand(a.resourcesListCommand(), a.resourcesFindCommand(), a.resourcesRemoveCommand(), a.resourcesCleanupCommand())
 	return cmd
 }
@@ -198,8 +199,9 @@ func (a *app) resourcesCleanupCommand() *cobra.Command {
 	var dryRun bool
 	var resourceType string
 	cmd := &cobra.Command{
-		Use:   "cleanup [RESOURCES-ID]",
-		Short: "Delete everything that a deployment owns",
+		Use:     "cleanup [RESOURCES-ID]",
+		Aliases: []string{"clean"},
+		Short:   "Delete everything that a deployment owns",
 		Long: `Delete the functions, triggers, buckets and tables of a deployment, or with --dry-run list them.
 
 Without RESOURCES-ID the only deployment of the platform is taken, or the one that --resource-prefix names.`,

@@ -42,7 +42,11 @@ func (f *commonFlags) settings(cmd *cobra.Command, show *display.Display) (*sett
 	if err != nil {
 		return nil, err
 	}
-	variant, err := enumByName("--system-variant", firstOf(f.systemVariant, config.Experiments.SystemVariant), variantNames)
+	wanted := firstOf(f.systemVariant, config.Experiments.SystemVariant)
+	if f.container {
+		wanted = "container"
+	}
+	variant, err := enumByName("--system-variant", wanted, variantNames)
 	if err != nil {
 		return nil, err
 	}

@@ -158,13 +158,13 @@ func TestEnvironment(t *testing.T) {
 	t.Setenv("HTTPS_PROXY", "http://user:hidden@proxy.test")
 	t.Setenv("HTTP_PROXY", "http://proxy.test")
 	t.Setenv("PIP_INDEX_URL", "https://index.test")
-	env := Environment("/work", "EXTRA=1")
+	env := Environment("/scratch", "EXTRA=1")
 	for _, variable := range env {
 		if strings.Contains(variable, "hidden") || strings.HasPrefix(variable, "PIP_") {
 			t.Errorf("the environment of users' code has %s", variable)
 		}
 	}
-	for _, want := range []string{"HOME=/work/home", "TMPDIR=/work/tmp", "EXTRA=1", "HTTP_PROXY=http://proxy.test"} {
+	for _, want := range []string{"HOME=/scratch/home", "TMPDIR=/scratch/tmp", "EXTRA=1", "HTTP_PROXY=http://proxy.test"} {
 		if !slices.Contains(env, want) {
 			t.Errorf("the environment has no %s", want)
 		}
