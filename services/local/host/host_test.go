@@ -78,7 +78,7 @@ func TestFailures(t *testing.T) {
 		{name: "exits", code: "import os, sys\ndef handler(e, c):\n    print('last words'); sys.stdout.flush(); os._exit(3)", failure: "Unhandled", typ: "Runtime.ExitError", says: "exit status 3", log: "last words"},
 		{name: "exits in init", code: "import os\nprint('loading', flush=True)\nos._exit(4)", failure: "InitError", typ: "Runtime.ExitError", says: "exit status 4", log: "loading"},
 		{name: "never returns", code: "import time\ndef handler(e, c):\n    print('waiting', flush=True)\n    while True: time.sleep(1)", timeout: time.Second, failure: "Timeout", typ: "Sandbox.Timedout", says: "Task timed out after 1.00 seconds", log: "waiting"},
-		{name: "out of memory", code: "def handler(e, c):\n    x = []\n    while True: x.append(b'x' * (1 << 20))", memory: 64, failure: "OutOfMemory", typ: "Runtime.OutOfMemory", says: "64 MB"},
+		{name: "out of memory", code: "def handler(e, c):\n    x = []\n    while True: x.append(b'x' * (16 << 20))", memory: 64, failure: "OutOfMemory", typ: "Runtime.OutOfMemory", says: "64 MB"},
 		{name: "too large", code: "def handler(e, c):\n    return 'x' * (7 << 20)", failure: "Unhandled", typ: "Function.ResponseSizeTooLarge", says: "6291456"},
 		{name: "no json", code: "def handler(e, c):\n    return {1, 2}", failure: "Unhandled", says: "set"},
 	}
@@ -353,7 +353,8 @@ func TestNodejs(t *testing.T) {
 		if err := h.Kinds()[0].Available(t.Context(), nodejs, ""); err != nil {
 			t.Skipf("needs Node.js: %v", err)
 		}
-		code := "exports.handler = async (event, context) => { console.log('hi'); if (event.grow) { const x = []; for (;;) x.push(Buffer.alloc(1 << 20, 1)); } return {n: event.n, id: context.awsRequestId}; }"
+		// Large steps: a process that creeps up to its limit lives on for long by giving up pages of its own program.
+		code := "exports.handler = async (event, context) => { console.log('hi'); if (event.grow) { const x = []; for (;;) x.push(Buffer.alloc(32 << 20, 1)); } return {n: event.n, id: context.awsRequestId}; }"
 		c := host.Config{Runtime: nodejs, MemoryMB: 256, Timeout: 20 * time.Second}
 		if _, err := h.Deploy(t.Context(), host.Spec{Name: "node", Config: c}, zipOf(t, map[string]string{"handler.js": code})); err != nil {
 			t.Fatal(err)

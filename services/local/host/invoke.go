@@ -161,6 +161,10 @@ func (h *Host) run(f *function, def *Definition, b *box, c Call, cold, event boo
 		h.killBox(b)
 		duration = timeout
 		fail = &failure{kind: FailureTimeout, typ: "Sandbox.Timedout", message: fmt.Sprintf("Task timed out after %.2f seconds", timeout.Seconds())}
+		if limit := int64(b.memoryMB) << 20; peak >= limit-limit/64 {
+			// Near its limit a process lives on by giving up and reading again the pages of its own program.
+			fail.message += fmt.Sprintf("; it had used all of its %d MB, so memory may be what it lacked", b.memoryMB)
+		}
 	case how == runtimeapi.Stopped:
 		fail = h.ended(b)
 		if fail.kind == FailureOutOfMemory {
