@@ -86,7 +86,8 @@ func (d *Display) Update(s Step) {
 	if s == d.last {
 		return
 	}
-	if s.Phase != d.last.Phase {
+	begins := s.Phase != d.last.Phase
+	if begins {
 		d.finishLocked()
 		d.began = time.Now()
 	}
@@ -98,8 +99,8 @@ func (d *Display) Update(s Step) {
 	case TTY:
 		d.line(s)
 	case Plain, Auto:
-		// Counting steps would flood a log: the end of the phase tells the count.
-		if s.Current == 0 || s.Total == 0 {
+		// Every step of a count would flood a log, so a phase that counts is told once, when it begins.
+		if begins || s.Total == 0 {
 			fmt.Fprintf(d.w, "  %-11s %s\n", s.Phase, s.Message)
 		}
 	}

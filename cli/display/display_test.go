@@ -16,6 +16,7 @@ func show(mode display.Mode, terminal bool) string {
 	d.Update(display.Step{Phase: "package", Message: "installing", Current: 1, Total: 2})
 	d.Note("a remark")
 	d.Update(display.Step{Phase: "invoke", Message: "calling", Current: 1, Total: 5})
+	d.Update(display.Step{Phase: "invoke", Message: "calling", Current: 2, Total: 5})
 	d.Finish()
 	return out.String()
 }
@@ -25,6 +26,9 @@ func TestPlainWritesALineAStepAndNoCounts(t *testing.T) {
 	got := show(display.Auto, false)
 	if !strings.Contains(got, "package     installing\n") || !strings.Contains(got, "a remark\n") {
 		t.Errorf("plain output %q", got)
+	}
+	if strings.Count(got, "invoke      calling\n") != 1 {
+		t.Errorf("a phase that counts is told once, when it begins: %q", got)
 	}
 	if strings.ContainsAny(got, "\r") || strings.Contains(got, "1/5") {
 		t.Errorf("plain output has counts or terminal codes: %q", got)
@@ -49,8 +53,8 @@ func TestQuietSaysNothing(t *testing.T) {
 func TestJSONIsOneObjectALine(t *testing.T) {
 	t.Parallel()
 	lines := strings.Split(strings.TrimSpace(show(display.JSON, true)), "\n")
-	if len(lines) != 4 {
-		t.Fatalf("%d lines, want 4: %q", len(lines), lines)
+	if len(lines) != 5 {
+		t.Fatalf("%d lines, want 5: %q", len(lines), lines)
 	}
 	for _, line := range lines {
 		var value map[string]any
