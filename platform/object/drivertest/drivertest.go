@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 	"testing/iotest"
 
 	"google.golang.org/grpc/codes"
@@ -118,11 +119,27 @@ func mustCreate(t *testing.T, s *object.Store, bucket string) {
 	if _, err := s.CreateBucket(t.Context(), bucket); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := s.RemoveBucket(context.WithoutCancel(t.Context()), bucket, true); err != nil && !errs.Is(err, codes.NotFound) {
-			t.Errorf("remove bucket: %v", err)
+	t.Cleanup(func() { removeBucket(t, s, bucket) })
+}
+
+// removeBucket removes a bucket at the end of a case. A store may still be ending an upload that broke off, and refuse for
+// as long as that takes.
+func removeBucket(t *testing.T, s *object.Store, bucket string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 20*time.Second)
+	defer cancel()
+	for {
+		err := s.RemoveBucket(ctx, bucket, true)
+		if err == nil || errs.Is(err, codes.NotFound) {
+			return
 		}
-	})
+		select {
+		case <-ctx.Done():
+			t.Errorf("remove bucket: %v", err)
+			return
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
 }
 
 // content makes bytes that repeat only after 4 GiB, the same for the same size.
