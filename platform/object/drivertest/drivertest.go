@@ -15,8 +15,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 	"testing/iotest"
+	"time"
 
 	"google.golang.org/grpc/codes"
 
