@@ -79,7 +79,7 @@ func resultConfig(run *experimentsv1.Run, deployment *typev1.Deployment, set *se
 		config.Deployment["credentials"] = map[string]any{"account_id": account}
 	}
 	for _, b := range deployment.GetBuckets() {
-		config.SetBucket(bucketRoleName(b.GetRole()), b.GetBucket())
+		config.SetBucket(nameOf(b.GetRole(), bucketRoles), b.GetBucket())
 	}
 	target := run.GetRequest().GetTarget()
 	functionConfig := &typev1.FunctionConfig{Runtime: target.GetRuntime(), Architecture: target.GetArchitecture(), SystemVariant: target.GetSystemVariant()}
@@ -113,19 +113,6 @@ func storeBlock(ctx context.Context, s *session, deployment string) (map[string]
 		"input_buckets": []any{}, "output_buckets": []any{}, "instance_id": "", "mapped_port": -1, "version": "", "data_volume": "",
 		"remove_containers": false,
 	}, nil
-}
-
-func bucketRoleName(role typev1.BucketRole) string {
-	switch role {
-	case typev1.BucketRole_BUCKET_ROLE_DEPLOYMENT:
-		return "deployment"
-	case typev1.BucketRole_BUCKET_ROLE_BENCHMARKS:
-		return "benchmarks"
-	case typev1.BucketRole_BUCKET_ROLE_EXPERIMENTS:
-		return "experiments"
-	case typev1.BucketRole_BUCKET_ROLE_UNSPECIFIED:
-	}
-	return ""
 }
 
 func seconds(t time.Time) float64 { return float64(t.UnixMicro()) / 1e6 }
