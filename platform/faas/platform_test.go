@@ -179,8 +179,8 @@ func TestColdStartSetsBothVariables(t *testing.T) {
 
 func TestTable(t *testing.T) {
 	t.Parallel()
-	table := faas.Table{"local": func(context.Context, string) (driver.Driver, error) { return faastest.NewMemory(), nil }}
-	if _, err := table.Open(t.Context(), "local", "", faas.Options{}); err != nil {
+	table := faas.Table{"local": func(context.Context, driver.Scope) (driver.Driver, error) { return faastest.NewMemory(), nil }}
+	if _, err := table.Open(t.Context(), "local", driver.Scope{}, faas.Options{}); err != nil {
 		t.Error(err)
 	}
 	err := table.Check("lambada")

@@ -20,9 +20,8 @@ const (
 // Known lists the names of all platforms of the suite in alphabetical order.
 func Known() []string { return []string{"aws", "azure", "gcp", "local", "openwhisk"} }
 
-// OpenFunc makes a driver for the named credential. An empty name is the default
-// credential.
-type OpenFunc func(ctx context.Context, credential string) (driver.Driver, error)
+// OpenFunc makes a driver for a scope.
+type OpenFunc func(ctx context.Context, scope driver.Scope) (driver.Driver, error)
 
 // Table maps a platform's name to what opens its driver. A process that should be
 // small has only the drivers it needs.
@@ -56,11 +55,11 @@ func (t Table) names() []string {
 }
 
 // Open makes the platform with a driver of its own. The caller closes it.
-func (t Table) Open(ctx context.Context, platform, credential string, options Options) (*Platform, error) {
+func (t Table) Open(ctx context.Context, platform string, scope driver.Scope, options Options) (*Platform, error) {
 	if err := t.Check(platform); err != nil {
 		return nil, err
 	}
-	d, err := t[platform](ctx, credential)
+	d, err := t[platform](ctx, scope)
 	if err != nil {
 		return nil, fmt.Errorf("open platform %s: %w", platform, err)
 	}

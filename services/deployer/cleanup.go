@@ -124,7 +124,7 @@ func (d *Deployer) DeleteDeployment(ctx context.Context, req *deployerv1.DeleteD
 	missing := err
 	if errs.Is(err, codes.NotFound) {
 		// Without record and bucket there may still be functions.
-		platform, err = d.platforms.get(ctx, name.Platform, "")
+		platform, err = d.platforms.get(ctx, name.Platform, driver.Scope{})
 	}
 	if err != nil {
 		return nil, err

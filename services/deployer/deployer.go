@@ -14,6 +14,7 @@ import (
 	typev1 "github.com/sebs-suite/sebs/gen/go/sebs/type/v1"
 	"github.com/sebs-suite/sebs/internal/cache"
 	"github.com/sebs-suite/sebs/internal/errs"
+	"github.com/sebs-suite/sebs/platform/faas/driver"
 	"github.com/sebs-suite/sebs/internal/events"
 	"github.com/sebs-suite/sebs/platform/faas"
 )
@@ -101,7 +102,7 @@ func (d *Deployer) workOn(ctx context.Context, name deploymentName) (*typev1.Dep
 	if err != nil {
 		return nil, nil, err
 	}
-	platform, err := d.platforms.get(ctx, name.Platform, record.GetCredential())
+	platform, err := d.platforms.get(ctx, name.Platform, scopeOf(record))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -111,7 +112,7 @@ func (d *Deployer) workOn(ctx context.Context, name deploymentName) (*typev1.Dep
 // recoverDeployment records a deployment that exists on the platform only. It
 // answers notFound where there is none.
 func (d *Deployer) recoverDeployment(ctx context.Context, name deploymentName, notFound error) (*typev1.Deployment, error) {
-	platform, err := d.platforms.get(ctx, name.Platform, "")
+	platform, err := d.platforms.get(ctx, name.Platform, driver.Scope{})
 	if err != nil {
 		return nil, err
 	}

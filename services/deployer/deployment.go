@@ -20,6 +20,7 @@ import (
 	storagev1 "github.com/sebs-suite/sebs/gen/go/sebs/storage/v1"
 	typev1 "github.com/sebs-suite/sebs/gen/go/sebs/type/v1"
 	"github.com/sebs-suite/sebs/internal/errs"
+	"github.com/sebs-suite/sebs/platform/faas/driver"
 )
 
 // localPrefix starts the ids of local deployments when no other prefix is asked for.
@@ -33,7 +34,7 @@ func (d *Deployer) CreateDeployment(ctx context.Context, req *deployerv1.CreateD
 	if err != nil {
 		return nil, err
 	}
-	platform, err := d.platforms.get(ctx, name, req.GetCredential())
+	platform, err := d.platforms.get(ctx, name, driver.Scope{Credential: req.GetCredential(), Region: req.GetRegion()})
 	if err != nil {
 		return nil, err
 	}
@@ -258,7 +259,7 @@ func (d *Deployer) UpdateDeployment(ctx context.Context, req *deployerv1.UpdateD
 			return nil, errs.Fields(errs.Field("update_mask", "field %q cannot be changed; region, expire_time and credential can", path))
 		}
 	}
-	platform, err := d.platforms.get(ctx, name.Platform, credential)
+	platform, err := d.platforms.get(ctx, name.Platform, driver.Scope{Credential: credential, Region: record.GetRegion()})
 	if err != nil {
 		return nil, err
 	}

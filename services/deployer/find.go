@@ -12,6 +12,7 @@ import (
 	storagev1 "github.com/sebs-suite/sebs/gen/go/sebs/storage/v1"
 	typev1 "github.com/sebs-suite/sebs/gen/go/sebs/type/v1"
 	"github.com/sebs-suite/sebs/internal/errs"
+	"github.com/sebs-suite/sebs/platform/faas/driver"
 )
 
 // FindDeployments looks on the platform itself: deployments by their buckets,
@@ -21,7 +22,7 @@ func (d *Deployer) FindDeployments(ctx context.Context, req *deployerv1.FindDepl
 	if err != nil {
 		return nil, err
 	}
-	platform, err := d.platforms.get(ctx, name, req.GetCredential())
+	platform, err := d.platforms.get(ctx, name, driver.Scope{Credential: req.GetCredential()})
 	if err != nil {
 		return nil, err
 	}

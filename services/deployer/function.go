@@ -62,7 +62,7 @@ func (d *Deployer) GetDefaultFunctionName(ctx context.Context, req *deployerv1.G
 	if err != nil {
 		return nil, err
 	}
-	platform, err := d.platforms.get(ctx, parent.Platform, "")
+	platform, err := d.platforms.get(ctx, parent.Platform, driver.Scope{})
 	if err != nil {
 		return nil, err
 	}
@@ -295,7 +295,7 @@ func (d *Deployer) GetFunctionLogs(ctx context.Context, req *deployerv1.GetFunct
 	if err != nil {
 		return nil, err
 	}
-	platform, err := d.platforms.get(ctx, name.Deployment.Platform, deployment.GetCredential())
+	platform, err := d.platforms.get(ctx, name.Deployment.Platform, scopeOf(deployment))
 	if err != nil {
 		return nil, err
 	}

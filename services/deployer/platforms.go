@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	typev1 "github.com/sebs-suite/sebs/gen/go/sebs/type/v1"
 	"github.com/sebs-suite/sebs/internal/errs"
 	"github.com/sebs-suite/sebs/platform/faas"
 	"github.com/sebs-suite/sebs/platform/faas/driver"
@@ -15,7 +16,7 @@ import (
 // identityLife is how long the answer to whose credential it is stays true.
 const identityLife = time.Minute
 
-// platforms keeps one open platform per name and credential.
+// platforms keeps one open platform per name, credential and region.
 type platforms struct {
 	table   faas.Table
 	options faas.Options
@@ -24,7 +25,10 @@ type platforms struct {
 	open map[platformKey]*opened
 }
 
-type platformKey struct{ name, credential string }
+type platformKey struct {
+	name  string
+	scope driver.Scope
+}
 
 // opened is a platform with what is known of its credential.
 type opened struct {
@@ -40,22 +44,27 @@ func newPlatforms(table faas.Table, options faas.Options) *platforms {
 }
 
 // get returns the platform, opened at the first call.
-func (p *platforms) get(ctx context.Context, name, credential string) (*opened, error) {
-	if credential == "default" {
-		credential = ""
+func (p *platforms) get(ctx context.Context, name string, scope driver.Scope) (*opened, error) {
+	if scope.Credential == "default" {
+		scope.Credential = ""
 	}
-	key := platformKey{name, credential}
+	key := platformKey{name, scope}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if found := p.open[key]; found != nil {
 		return found, nil
 	}
-	platform, err := p.table.Open(ctx, name, credential, p.options)
+	platform, err := p.table.Open(ctx, name, scope, p.options)
 	if err != nil {
 		return nil, err
 	}
 	p.open[key] = &opened{Platform: platform}
 	return p.open[key], nil
+}
+
+// scopeOf says as whom and where a deployment is worked on.
+func scopeOf(deployment *typev1.Deployment) driver.Scope {
+	return driver.Scope{Credential: deployment.GetCredential(), Region: deployment.GetRegion()}
 }
 
 // close releases all platforms.

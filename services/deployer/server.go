@@ -181,7 +181,7 @@ func (s *Server) CheckCredentials(ctx context.Context, req *deployerv1.CheckCred
 	if err != nil {
 		return nil, err
 	}
-	platform, err := s.deployer.platforms.get(ctx, name, req.GetCredential())
+	platform, err := s.deployer.platforms.get(ctx, name, driver.Scope{Credential: req.GetCredential()})
 	if err != nil {
 		return nil, err
 	}
@@ -205,7 +205,7 @@ func (s *Server) ListPlatforms(ctx context.Context, _ *deployerv1.ListPlatformsR
 			continue
 		}
 		entry.Available = true
-		platform, err := s.deployer.platforms.get(ctx, name, "")
+		platform, err := s.deployer.platforms.get(ctx, name, driver.Scope{})
 		var caps driver.Capabilities
 		if err == nil {
 			caps, err = platform.Capabilities(ctx)

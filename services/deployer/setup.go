@@ -30,7 +30,7 @@ func Setup(_ context.Context, p *app.Process) error {
 	}
 	d := New(Dependencies{
 		Platforms: faas.Table{
-			"local": func(context.Context, string) (driver.Driver, error) { return local.New(host), nil },
+			"local": func(context.Context, driver.Scope) (driver.Driver, error) { return local.New(host), nil },
 		},
 		Options: faas.Options{Registry: p.Registry},
 		Records: p.Cache,

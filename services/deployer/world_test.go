@@ -302,7 +302,7 @@ func (w *world) deployer(t *testing.T) *service {
 		t.Fatal(err)
 	}
 	d := deployer.New(deployer.Dependencies{
-		Platforms: faas.Table{"local": func(context.Context, string) (driver.Driver, error) { return w.memory, nil }},
+		Platforms: faas.Table{"local": func(context.Context, driver.Scope) (driver.Driver, error) { return w.memory, nil }},
 		Options:   faas.Options{PollInterval: time.Millisecond},
 		Records:   store, Events: w.heard,
 		Storage: storagev1.NewStorageServiceClient(w.conn),

@@ -95,7 +95,7 @@ func platforms(p *app.Process) (faas.Table, error) {
 		return nil, err
 	}
 	return faas.Table{
-		"local": func(context.Context, string) (driver.Driver, error) { return local.New(conn), nil },
+		"local": func(context.Context, driver.Scope) (driver.Driver, error) { return local.New(conn), nil },
 	}, nil
 }
 

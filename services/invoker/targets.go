@@ -14,6 +14,7 @@ import (
 	"github.com/sebs-suite/sebs/internal/cache"
 	"github.com/sebs-suite/sebs/internal/errs"
 	"github.com/sebs-suite/sebs/internal/resourcename"
+	"github.com/sebs-suite/sebs/platform/faas/driver"
 	"github.com/sebs-suite/sebs/services/invoker/call"
 )
 
@@ -50,15 +51,15 @@ type targets struct {
 
 	mu sync.RWMutex
 	// following tells that changes arrive; only then a record in memory may be used.
-	following   bool
-	functions   map[string]*typev1.Function
-	credentials map[string]string
+	following bool
+	functions map[string]*typev1.Function
+	scopes    map[string]driver.Scope
 	// generation rises with each change, so that a read that began before is not kept.
 	generation uint64
 }
 
 func newTargets(records Records) *targets {
-	return &targets{records: records, functions: make(map[string]*typev1.Function), credentials: make(map[string]string)}
+	return &targets{records: records, functions: make(map[string]*typev1.Function), scopes: make(map[string]driver.Scope)}
 }
 
 // followPause is the pause before the changes are followed anew.
@@ -117,7 +118,7 @@ func (t *targets) forget(following bool) {
 	t.following = following
 	t.generation++
 	clear(t.functions)
-	clear(t.credentials)
+	clear(t.scopes)
 }
 
 // apply drops what changed; the next call reads it.
@@ -130,7 +131,7 @@ func (t *targets) apply(event cache.Event) {
 	defer t.mu.Unlock()
 	t.generation++
 	delete(t.functions, event.Key)
-	delete(t.credentials, event.Key)
+	delete(t.scopes, event.Key)
 }
 
 // find returns the target that a trigger's resource name stands for.
@@ -166,7 +167,7 @@ func (t *targets) find(ctx context.Context, name string) (call.Target, error) {
 			return call.Target{}, errs.FailedPrecondition("TRIGGER_URL_REFUSED", "trigger %s: %v; create the trigger again", name, err)
 		}
 	case typev1.TriggerType_TRIGGER_TYPE_LIBRARY:
-		if target.Credential, err = t.credential(ctx, parsed); err != nil {
+		if target.Scope, err = t.scope(ctx, parsed); err != nil {
 			return call.Target{}, err
 		}
 	default:
@@ -201,26 +202,27 @@ func (t *targets) function(ctx context.Context, name resourcename.Name) (*typev1
 	return function, nil
 }
 
-// credential reads the name of the deployment's credential.
-func (t *targets) credential(ctx context.Context, name resourcename.Name) (string, error) {
+// scope reads as whom and where the deployment is worked on.
+func (t *targets) scope(ctx context.Context, name resourcename.Name) (driver.Scope, error) {
 	key := deploymentKey(name)
 	t.mu.RLock()
-	credential, known := t.credentials[key]
+	scope, known := t.scopes[key]
 	generation := t.generation
 	t.mu.RUnlock()
 	if known {
-		return credential, nil
+		return scope, nil
 	}
 	deployment := &typev1.Deployment{}
 	if _, err := t.records.Get(ctx, key, deployment); err != nil && !errs.Is(err, codes.NotFound) {
-		return "", fmt.Errorf("find deployment %s: %w", name.Deployment, err)
+		return driver.Scope{}, fmt.Errorf("find deployment %s: %w", name.Deployment, err)
 	}
+	scope = driver.Scope{Credential: deployment.GetCredential(), Region: deployment.GetRegion()}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.following && t.generation == generation {
-		t.credentials[key] = deployment.GetCredential()
+		t.scopes[key] = scope
 	}
-	return deployment.GetCredential(), nil
+	return scope, nil
 }
 
 func lastPart(name string) string { return name[strings.LastIndexByte(name, '/')+1:] }

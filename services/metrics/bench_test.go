@@ -144,7 +144,7 @@ func BenchmarkProcess10000Results(b *testing.B) {
 	for i := range count {
 		all.requests = append(all.requests, testRecord(int64(i), time.Now()).GetResult().GetRequestId())
 	}
-	s := &service{scratch: b.TempDir(), log: slog.New(slog.DiscardHandler), platforms: func(context.Context, string, string) (providerMetrics, error) {
+	s := &service{scratch: b.TempDir(), log: slog.New(slog.DiscardHandler), platforms: func(context.Context, string, driver.Scope) (providerMetrics, error) {
 		return all, nil
 	}}
 	options, err := newFetchOptions(nil, nil, func(string, int64, int64) {})

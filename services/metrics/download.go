@@ -9,7 +9,9 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	metricsv1 "github.com/sebs-suite/sebs/gen/go/sebs/metrics/v1"
+	typev1 "github.com/sebs-suite/sebs/gen/go/sebs/type/v1"
 	"github.com/sebs-suite/sebs/internal/errs"
+	"github.com/sebs-suite/sebs/platform/faas/driver"
 	"github.com/sebs-suite/sebs/services/metrics/results"
 )
 
@@ -41,7 +43,7 @@ func (s *service) downloadRun(ctx context.Context, in *metricsv1.DownloadMetrics
 		if platform == "" {
 			platform = a.platform
 		}
-		if err := s.fetchFrom(ctx, platform, a.deployment.GetCredential(), options, functions[name]); err != nil {
+		if err := s.fetchFrom(ctx, platform, scopeOf(a.deployment), options, functions[name]); err != nil {
 			return nil, err
 		}
 	}
@@ -49,11 +51,11 @@ func (s *service) downloadRun(ctx context.Context, in *metricsv1.DownloadMetrics
 }
 
 // fetchFrom fetches the metrics of functions of one platform.
-func (s *service) fetchFrom(ctx context.Context, platform, credential string, o fetchOptions, functions ...*functionRequests) (err error) {
+func (s *service) fetchFrom(ctx context.Context, platform string, scope driver.Scope, o fetchOptions, functions ...*functionRequests) (err error) {
 	if platform == "" {
 		return errs.InvalidArgument("PLATFORM_UNKNOWN", "it is not known which platform the functions belong to; name the deployment")
 	}
-	source, err := s.platforms(ctx, platform, credential)
+	source, err := s.platforms(ctx, platform, scope)
 	if err != nil {
 		return err
 	}
@@ -64,6 +66,11 @@ func (s *service) fetchFrom(ctx context.Context, platform, credential string, o 
 		}
 	}
 	return nil
+}
+
+// scopeOf says as whom and where a deployment's platform is asked.
+func scopeOf(deployment *typev1.Deployment) driver.Scope {
+	return driver.Scope{Credential: deployment.GetCredential(), Region: deployment.GetRegion()}
 }
 
 func (s *service) storeMetrics(ctx context.Context, run string, a about, functions map[string]*functionRequests) (*metricsv1.DownloadMetricsResponse, error) {

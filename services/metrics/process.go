@@ -11,6 +11,7 @@ import (
 
 	metricsv1 "github.com/sebs-suite/sebs/gen/go/sebs/metrics/v1"
 	"github.com/sebs-suite/sebs/internal/errs"
+	"github.com/sebs-suite/sebs/platform/faas/driver"
 	"github.com/sebs-suite/sebs/internal/sebsformat"
 	"github.com/sebs-suite/sebs/services/metrics/results"
 )
@@ -76,14 +77,14 @@ func (p *processing) scan() error {
 
 // fill fetches the metrics. The deployment, when given, wins over what the file says.
 func (p *processing) fill(ctx context.Context, deployment string, options fetchOptions) error {
-	platform, credential := p.header.Config.Platform(), ""
+	platform, scope := p.header.Config.Platform(), driver.Scope{}
 	if deployment != "" {
 		platform = platformOf(deployment)
 		d, err := p.service.deployments.GetDeployment(ctx, deployment)
 		if err != nil {
 			return fmt.Errorf("process results: %w", err)
 		}
-		credential = d.GetCredential()
+		scope = scopeOf(d)
 	}
 	if platform == "" {
 		return errs.Fields(errs.Field("deployment", "is needed: the file names no platform (config.deployment.name)"))
@@ -104,7 +105,7 @@ func (p *processing) fill(ctx context.Context, deployment string, options fetchO
 		}
 		functions = append(functions, f)
 	}
-	if err := p.service.fetchFrom(ctx, platform, credential, options, functions...); err != nil {
+	if err := p.service.fetchFrom(ctx, platform, scope, options, functions...); err != nil {
 		return err
 	}
 	p.outcome = sumUp(p.functions)

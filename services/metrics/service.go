@@ -47,7 +47,7 @@ type providerMetrics interface {
 }
 
 // openPlatform opens a platform with a named credential.
-type openPlatform func(ctx context.Context, platform, credential string) (providerMetrics, error)
+type openPlatform func(ctx context.Context, platform string, scope driver.Scope) (providerMetrics, error)
 
 // hurrier has the ingester write what it holds.
 type hurrier interface{ Hurry() }

@@ -96,14 +96,14 @@ func Setup(_ context.Context, p *app.Process) error {
 		return err
 	}
 	table := faas.Table{
-		"local": func(context.Context, string) (driver.Driver, error) { return local.New(c.local), nil },
+		"local": func(context.Context, driver.Scope) (driver.Driver, error) { return local.New(c.local), nil },
 	}
 	s := &server{operations: p.Operations, service: &service{
 		reader: reader, writer: writer, ingester: ingester, store: store, locks: p.Cache, bus: p.Events,
 		runs:        runs{experimentsv1.NewExperimentsServiceClient(c.experiments)},
 		deployments: deployments{deployerv1.NewDeployerServiceClient(c.deployer)},
-		platforms: func(ctx context.Context, platform, credential string) (providerMetrics, error) {
-			opened, err := table.Open(ctx, platform, credential, faas.Options{})
+		platforms: func(ctx context.Context, platform string, scope driver.Scope) (providerMetrics, error) {
+			opened, err := table.Open(ctx, platform, scope, faas.Options{})
 			if err != nil {
 				return nil, err
 			}

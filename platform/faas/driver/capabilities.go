@@ -38,6 +38,9 @@ type Capabilities struct {
 	ContainerImages Ability
 	// AsyncInvoke tells whether the platform queues calls by itself.
 	AsyncInvoke Ability
+	// AsyncResults tells whether the outcome of a call that the platform queued can be
+	// fetched; the driver is then an AsyncResulter.
+	AsyncResults Ability
 	// ColdStartControl tells whether cold starts can be enforced.
 	ColdStartControl Ability
 	// MemoryApplied tells whether the memory setting has an effect.

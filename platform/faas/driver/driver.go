@@ -69,6 +69,23 @@ type Driver interface {
 	Close() error
 }
 
+// AsyncResulter is implemented by drivers that can tell how a call ended which their
+// platform had queued.
+type AsyncResulter interface {
+	// AsyncResult returns the outcome of an asynchronous call by the request id that
+	// Invoke answered. While there is none it fails with a fault of code NotFound.
+	AsyncResult(ctx context.Context, function, requestID string) (CallResult, error)
+}
+
+// Scope says as whom and where a driver works.
+type Scope struct {
+	// Credential names the credential; empty is the default one.
+	Credential string
+	// Region is the platform's region; empty is the one that the credential or the
+	// process's configuration names.
+	Region string
+}
+
 // Fault is the kind of a driver's error.
 type Fault struct {
 	// Code is the canonical category.
@@ -124,6 +141,9 @@ type Config struct {
 	Handler string
 	// MaxConcurrency bounds the sandboxes that run at once, 0 for the platform's default.
 	MaxConcurrency int
+	// ProvisionedConcurrency is how many sandboxes the platform keeps initialised, 0
+	// for none.
+	ProvisionedConcurrency int
 }
 
 // Code is a function's deployable code. Either Open or ImageURI is set.
@@ -137,6 +157,10 @@ type Code struct {
 	// Open starts to read the archive from its first byte. It can be called
 	// again, so that a failed transfer can be repeated.
 	Open func(ctx context.Context) (io.ReadCloser, error)
+	// Stage copies the archive into a bucket of the deployment from which the platform
+	// can read it, and returns where. It is for archives that are too large for the
+	// platform's own API; nil where the deployment has no such bucket.
+	Stage func(ctx context.Context) (bucket, key string, err error)
 	// ImageURI names a container image instead of an archive.
 	ImageURI string
 }
@@ -155,6 +179,14 @@ type FunctionSpec struct {
 	Code Code
 	// Labels are kept with the function by the platform.
 	Labels map[string]string
+	// Buckets are the buckets that the function may read and write.
+	Buckets []string
+	// TablePrefix is what the names of the tables start with that the function may
+	// read and write; empty where it uses none.
+	TablePrefix string
+	// Settings are the deployment's settings for this platform, by the names that
+	// SeBS's configuration has for them.
+	Settings map[string]string
 }
 
 // State is where a function is in its life.
@@ -241,6 +273,8 @@ type TriggerSpec struct {
 	Prefix string
 	// ResultsPrefix is where a function called by a storage trigger leaves its answer.
 	ResultsPrefix string
+	// Settings are the deployment's settings for this platform.
+	Settings map[string]string
 }
 
 // Trigger is a trigger that exists.
@@ -253,6 +287,9 @@ type Trigger struct {
 	Bucket, Prefix, ResultsPrefix string
 	// Handle is the platform's own identifier, empty where it has none.
 	Handle string
+	// Attributes are what else is needed to call the trigger, such as the kind of
+	// authentication; never secrets.
+	Attributes map[string]string
 }
 
 // Call is one invocation through the platform's API.

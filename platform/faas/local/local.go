@@ -64,6 +64,7 @@ func (d *Driver) Capabilities(ctx context.Context) (driver.Capabilities, error) 
 		MaxPayloadBytes:   maxPayloadBytes,
 		ContainerImages:   driver.No("the local platform deploys zip archives; its containers come from the runtimes' images"),
 		AsyncInvoke:       driver.Yes(),
+		AsyncResults:      driver.No("the local platform keeps the record of a queued call, not its answer"),
 		ColdStartControl:  driver.Yes(),
 		MemoryApplied:     driver.Yes(),
 		TimeoutApplied:    driver.Yes(),

@@ -25,8 +25,8 @@ type Target struct {
 	FunctionID string
 	// Platform and Deployment are the parts of the resource name, such as "local" and "sebs-1a2b3c4d".
 	Platform, Deployment string
-	// Credential names the credential of the deployment; empty means the default one.
-	Credential string
+	// Scope says as whom and where the deployment's platform is called.
+	Scope driver.Scope
 	// Timeout is the function's own time limit, 0 where the record names none.
 	Timeout time.Duration
 	// Trigger is the recorded trigger.

@@ -10,7 +10,7 @@ import (
 	"github.com/sebs-suite/sebs/platform/faas/driver"
 )
 
-// Library calls functions through the platforms' own APIs. It keeps one opened platform for each credential.
+// Library calls functions through the platforms' own APIs. It keeps one opened platform for each credential and region.
 type Library struct {
 	table faas.Table
 
@@ -18,7 +18,10 @@ type Library struct {
 	opened map[libraryKey]*faas.Platform
 }
 
-type libraryKey struct{ platform, credential string }
+type libraryKey struct {
+	platform string
+	scope    driver.Scope
+}
 
 // NewLibrary returns a caller over the platforms of the table.
 func NewLibrary(table faas.Table) *Library {
@@ -41,13 +44,13 @@ func (l *Library) Close() error {
 func (l *Library) Check(platform string) error { return l.table.Check(platform) }
 
 func (l *Library) open(ctx context.Context, target Target) (*faas.Platform, error) {
-	key := libraryKey{target.Platform, target.Credential}
+	key := libraryKey{target.Platform, target.Scope}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if platform, ok := l.opened[key]; ok {
 		return platform, nil
 	}
-	platform, err := l.table.Open(ctx, target.Platform, target.Credential, faas.Options{})
+	platform, err := l.table.Open(ctx, target.Platform, target.Scope, faas.Options{})
 	if err != nil {
 		return nil, err
 	}

@@ -168,7 +168,7 @@ func TestLibraryTrigger(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			library := call.NewLibrary(faas.Table{"local": func(context.Context, string) (driver.Driver, error) { return test.driver, nil }})
+			library := call.NewLibrary(faas.Table{"local": func(context.Context, driver.Scope) (driver.Driver, error) { return test.driver, nil }})
 			t.Cleanup(func() { _ = library.Close() })
 			target := httpTarget("")
 			target.Trigger = &typev1.Trigger{Type: typev1.TriggerType_TRIGGER_TYPE_LIBRARY}
@@ -191,7 +191,7 @@ func TestLibraryTrigger(t *testing.T) {
 
 func TestLibraryRefusesPlatformsWithoutDriver(t *testing.T) {
 	t.Parallel()
-	library := call.NewLibrary(faas.Table{"local": func(context.Context, string) (driver.Driver, error) { return oneDriver{}, nil }})
+	library := call.NewLibrary(faas.Table{"local": func(context.Context, driver.Scope) (driver.Driver, error) { return oneDriver{}, nil }})
 	if err := library.Check("aws"); !errs.Is(err, codes.Unimplemented) || !strings.Contains(err.Error(), "aws") {
 		t.Errorf("aws without a driver: %v", err)
 	}

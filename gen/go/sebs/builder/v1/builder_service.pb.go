@@ -1315,9 +1315,13 @@ type CreatePackageRequest struct {
 	// Whether to build although an equal package exists (`--update-code`).
 	Force bool `protobuf:"varint,6,opt,name=force,proto3" json:"force,omitempty"`
 	// The same id gets the same operation.
-	RequestId     string `protobuf:"bytes,7,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	RequestId string `protobuf:"bytes,7,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// The deployment whose registry takes the image; system variant container only.
+	Deployment string `protobuf:"bytes,8,opt,name=deployment,proto3" json:"deployment,omitempty"`
+	// A prefix of the image's tag (`--image-tag-prefix`); system variant container only.
+	ImageTagPrefix string `protobuf:"bytes,9,opt,name=image_tag_prefix,json=imageTagPrefix,proto3" json:"image_tag_prefix,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *CreatePackageRequest) Reset() {
@@ -1399,6 +1403,20 @@ func (x *CreatePackageRequest) GetRequestId() string {
 	return ""
 }
 
+func (x *CreatePackageRequest) GetDeployment() string {
+	if x != nil {
+		return x.Deployment
+	}
+	return ""
+}
+
+func (x *CreatePackageRequest) GetImageTagPrefix() string {
+	if x != nil {
+		return x.ImageTagPrefix
+	}
+	return ""
+}
+
 // A code package.
 type Package struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1445,7 +1463,9 @@ type Package struct {
 	// The layer of dependencies, by digest; empty when there are none.
 	DependencyDigest string `protobuf:"bytes,21,opt,name=dependency_digest,json=dependencyDigest,proto3" json:"dependency_digest,omitempty"`
 	// What installed the dependencies, such as `uv 0.9.0`.
-	Installer     string `protobuf:"bytes,22,opt,name=installer,proto3" json:"installer,omitempty"`
+	Installer string `protobuf:"bytes,22,opt,name=installer,proto3" json:"installer,omitempty"`
+	// The image, with its digest in the registry, in the form that the platform takes; empty where the function is deployed as an archive.
+	ImageUri      string `protobuf:"bytes,23,opt,name=image_uri,json=imageUri,proto3" json:"image_uri,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1630,6 +1650,13 @@ func (x *Package) GetDependencyDigest() string {
 func (x *Package) GetInstaller() string {
 	if x != nil {
 		return x.Installer
+	}
+	return ""
+}
+
+func (x *Package) GetImageUri() string {
+	if x != nil {
+		return x.ImageUri
 	}
 	return ""
 }
@@ -2641,7 +2668,7 @@ const file_sebs_builder_v1_builder_service_proto_rawDesc = "" +
 	"\blanguage\x18\x05 \x01(\x0e2\x16.sebs.type.v1.LanguageR\blanguage\"F\n" +
 	"\x16ValidateOutputResponse\x12\x14\n" +
 	"\x05valid\x18\x01 \x01(\bR\x05valid\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xed\x02\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xb7\x03\n" +
 	"\x14CreatePackageRequest\x12C\n" +
 	"\x06source\x18\x01 \x01(\v2 .sebs.builder.v1.BenchmarkSourceB\t\xe0A\x02\xbaH\x03\xc8\x01\x01R\x06source\x12&\n" +
 	"\bplatform\x18\x02 \x01(\tB\n" +
@@ -2651,7 +2678,11 @@ const file_sebs_builder_v1_builder_service_proto_rawDesc = "" +
 	"\x0esystem_variant\x18\x05 \x01(\x0e2\x1b.sebs.type.v1.SystemVariantR\rsystemVariant\x12\x14\n" +
 	"\x05force\x18\x06 \x01(\bR\x05force\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\a \x01(\tR\trequestId\"\xbc\x06\n" +
+	"request_id\x18\a \x01(\tR\trequestId\x12\x1e\n" +
+	"\n" +
+	"deployment\x18\b \x01(\tR\n" +
+	"deployment\x12(\n" +
+	"\x10image_tag_prefix\x18\t \x01(\tR\x0eimageTagPrefix\"\xd9\x06\n" +
 	"\aPackage\x12\x17\n" +
 	"\x04name\x18\x01 \x01(\tB\x03\xe0A\bR\x04name\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x1c\n" +
@@ -2678,7 +2709,8 @@ const file_sebs_builder_v1_builder_service_proto_rawDesc = "" +
 	"\x06cached\x18\x13 \x01(\bR\x06cached\x12/\n" +
 	"\x13dependencies_cached\x18\x14 \x01(\bR\x12dependenciesCached\x12+\n" +
 	"\x11dependency_digest\x18\x15 \x01(\tR\x10dependencyDigest\x12\x1c\n" +
-	"\tinstaller\x18\x16 \x01(\tR\tinstaller\"3\n" +
+	"\tinstaller\x18\x16 \x01(\tR\tinstaller\x12\x1b\n" +
+	"\timage_uri\x18\x17 \x01(\tR\bimageUri\"3\n" +
 	"\x11GetPackageRequest\x12\x1e\n" +
 	"\x04name\x18\x01 \x01(\tB\n" +
 	"\xe0A\x02\xbaH\x04r\x02\x10\x01R\x04name\"x\n" +

@@ -510,7 +510,11 @@ type CreateDeploymentRequest struct {
 	// The credential's name; empty means `default`.
 	Credential string `protobuf:"bytes,7,opt,name=credential,proto3" json:"credential,omitempty"`
 	// The same id gets the same deployment.
-	RequestId     string `protobuf:"bytes,8,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	RequestId string `protobuf:"bytes,8,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Settings of the platform, kept with the deployment; those of an existing deployment are replaced one by one.
+	Settings map[string]string `protobuf:"bytes,9,rep,name=settings,proto3" json:"settings,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Buckets that exist already and take the place of the deployment's own.
+	Buckets       []*v1.BucketBinding `protobuf:"bytes,10,rep,name=buckets,proto3" json:"buckets,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -599,6 +603,20 @@ func (x *CreateDeploymentRequest) GetRequestId() string {
 		return x.RequestId
 	}
 	return ""
+}
+
+func (x *CreateDeploymentRequest) GetSettings() map[string]string {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
+func (x *CreateDeploymentRequest) GetBuckets() []*v1.BucketBinding {
+	if x != nil {
+		return x.Buckets
+	}
+	return nil
 }
 
 // Asks for a deployment.
@@ -3026,7 +3044,7 @@ const file_sebs_deployer_v1_deployer_service_proto_rawDesc = "" +
 	"\x18CheckCredentialsResponse\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\tR\aaccount\x12\x1a\n" +
 	"\bidentity\x18\x02 \x01(\tR\bidentity\x12\x16\n" +
-	"\x06source\x18\x03 \x01(\tR\x06source\"\xf0\x02\n" +
+	"\x06source\x18\x03 \x01(\tR\x06source\"\xb9\x04\n" +
 	"\x17CreateDeploymentRequest\x12\"\n" +
 	"\x06parent\x18\x01 \x01(\tB\n" +
 	"\xe0A\x02\xbaH\x04r\x02\x10\x01R\x06parent\x12C\n" +
@@ -3040,7 +3058,13 @@ const file_sebs_deployer_v1_deployer_service_proto_rawDesc = "" +
 	"credential\x18\a \x01(\tR\n" +
 	"credential\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\b \x01(\tR\trequestId\"6\n" +
+	"request_id\x18\b \x01(\tR\trequestId\x12S\n" +
+	"\bsettings\x18\t \x03(\v27.sebs.deployer.v1.CreateDeploymentRequest.SettingsEntryR\bsettings\x125\n" +
+	"\abuckets\x18\n" +
+	" \x03(\v2\x1b.sebs.type.v1.BucketBindingR\abuckets\x1a;\n" +
+	"\rSettingsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"6\n" +
 	"\x14GetDeploymentRequest\x12\x1e\n" +
 	"\x04name\x18\x01 \x01(\tB\n" +
 	"\xe0A\x02\xbaH\x04r\x02\x10\x01R\x04name\"\x81\x01\n" +
@@ -3300,7 +3324,7 @@ func file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP() []byte {
 }
 
 var file_sebs_deployer_v1_deployer_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_sebs_deployer_v1_deployer_service_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
+var file_sebs_deployer_v1_deployer_service_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
 var file_sebs_deployer_v1_deployer_service_proto_goTypes = []any{
 	(EnsureFunctionResponse_Outcome)(0),    // 0: sebs.deployer.v1.EnsureFunctionResponse.Outcome
 	(*DeployMetadata)(nil),                 // 1: sebs.deployer.v1.DeployMetadata
@@ -3350,122 +3374,125 @@ var file_sebs_deployer_v1_deployer_service_proto_goTypes = []any{
 	(*ListTriggersResponse)(nil),           // 45: sebs.deployer.v1.ListTriggersResponse
 	(*DeleteTriggerRequest)(nil),           // 46: sebs.deployer.v1.DeleteTriggerRequest
 	nil,                                    // 47: sebs.deployer.v1.Platform.LimitsEntry
-	nil,                                    // 48: sebs.deployer.v1.DeleteDeploymentResponse.DeletedEntry
-	nil,                                    // 49: sebs.deployer.v1.CachedFunction.PlatformAttributesEntry
-	nil,                                    // 50: sebs.deployer.v1.EnforceColdStartResponse.FailuresEntry
-	(*timestamppb.Timestamp)(nil),          // 51: google.protobuf.Timestamp
-	(v1.TriggerType)(0),                    // 52: sebs.type.v1.TriggerType
-	(v1.Architecture)(0),                   // 53: sebs.type.v1.Architecture
-	(v1.SystemVariant)(0),                  // 54: sebs.type.v1.SystemVariant
-	(*durationpb.Duration)(nil),            // 55: google.protobuf.Duration
-	(*v1.Deployment)(nil),                  // 56: sebs.type.v1.Deployment
-	(*fieldmaskpb.FieldMask)(nil),          // 57: google.protobuf.FieldMask
-	(v1.BucketRole)(0),                     // 58: sebs.type.v1.BucketRole
-	(*v1.BucketBinding)(nil),               // 59: sebs.type.v1.BucketBinding
-	(*v1.FunctionConfig)(nil),              // 60: sebs.type.v1.FunctionConfig
-	(*v1.Trigger)(nil),                     // 61: sebs.type.v1.Trigger
-	(*v1.Function)(nil),                    // 62: sebs.type.v1.Function
-	(*v1.Runtime)(nil),                     // 63: sebs.type.v1.Runtime
-	(*longrunningpb.Operation)(nil),        // 64: google.longrunning.Operation
-	(*emptypb.Empty)(nil),                  // 65: google.protobuf.Empty
+	nil,                                    // 48: sebs.deployer.v1.CreateDeploymentRequest.SettingsEntry
+	nil,                                    // 49: sebs.deployer.v1.DeleteDeploymentResponse.DeletedEntry
+	nil,                                    // 50: sebs.deployer.v1.CachedFunction.PlatformAttributesEntry
+	nil,                                    // 51: sebs.deployer.v1.EnforceColdStartResponse.FailuresEntry
+	(*timestamppb.Timestamp)(nil),          // 52: google.protobuf.Timestamp
+	(v1.TriggerType)(0),                    // 53: sebs.type.v1.TriggerType
+	(v1.Architecture)(0),                   // 54: sebs.type.v1.Architecture
+	(v1.SystemVariant)(0),                  // 55: sebs.type.v1.SystemVariant
+	(*durationpb.Duration)(nil),            // 56: google.protobuf.Duration
+	(*v1.BucketBinding)(nil),               // 57: sebs.type.v1.BucketBinding
+	(*v1.Deployment)(nil),                  // 58: sebs.type.v1.Deployment
+	(*fieldmaskpb.FieldMask)(nil),          // 59: google.protobuf.FieldMask
+	(v1.BucketRole)(0),                     // 60: sebs.type.v1.BucketRole
+	(*v1.FunctionConfig)(nil),              // 61: sebs.type.v1.FunctionConfig
+	(*v1.Trigger)(nil),                     // 62: sebs.type.v1.Trigger
+	(*v1.Function)(nil),                    // 63: sebs.type.v1.Function
+	(*v1.Runtime)(nil),                     // 64: sebs.type.v1.Runtime
+	(*longrunningpb.Operation)(nil),        // 65: google.longrunning.Operation
+	(*emptypb.Empty)(nil),                  // 66: google.protobuf.Empty
 }
 var file_sebs_deployer_v1_deployer_service_proto_depIdxs = []int32{
-	51, // 0: sebs.deployer.v1.DeployMetadata.start_time:type_name -> google.protobuf.Timestamp
+	52, // 0: sebs.deployer.v1.DeployMetadata.start_time:type_name -> google.protobuf.Timestamp
 	4,  // 1: sebs.deployer.v1.ListPlatformsResponse.platforms:type_name -> sebs.deployer.v1.Platform
-	52, // 2: sebs.deployer.v1.Platform.triggers:type_name -> sebs.type.v1.TriggerType
-	53, // 3: sebs.deployer.v1.Platform.architectures:type_name -> sebs.type.v1.Architecture
-	54, // 4: sebs.deployer.v1.Platform.system_variants:type_name -> sebs.type.v1.SystemVariant
+	53, // 2: sebs.deployer.v1.Platform.triggers:type_name -> sebs.type.v1.TriggerType
+	54, // 3: sebs.deployer.v1.Platform.architectures:type_name -> sebs.type.v1.Architecture
+	55, // 4: sebs.deployer.v1.Platform.system_variants:type_name -> sebs.type.v1.SystemVariant
 	47, // 5: sebs.deployer.v1.Platform.limits:type_name -> sebs.deployer.v1.Platform.LimitsEntry
-	55, // 6: sebs.deployer.v1.CreateDeploymentRequest.ttl:type_name -> google.protobuf.Duration
-	56, // 7: sebs.deployer.v1.ListDeploymentsResponse.deployments:type_name -> sebs.type.v1.Deployment
-	56, // 8: sebs.deployer.v1.FindDeploymentsResponse.deployments:type_name -> sebs.type.v1.Deployment
-	56, // 9: sebs.deployer.v1.UpdateDeploymentRequest.deployment:type_name -> sebs.type.v1.Deployment
-	57, // 10: sebs.deployer.v1.UpdateDeploymentRequest.update_mask:type_name -> google.protobuf.FieldMask
-	48, // 11: sebs.deployer.v1.DeleteDeploymentResponse.deleted:type_name -> sebs.deployer.v1.DeleteDeploymentResponse.DeletedEntry
-	58, // 12: sebs.deployer.v1.SetStorageBucketRequest.role:type_name -> sebs.type.v1.BucketRole
-	58, // 13: sebs.deployer.v1.GetStorageBucketRequest.role:type_name -> sebs.type.v1.BucketRole
-	59, // 14: sebs.deployer.v1.ListStorageBucketsResponse.buckets:type_name -> sebs.type.v1.BucketBinding
-	59, // 15: sebs.deployer.v1.ReconcileBucketsResponse.dropped:type_name -> sebs.type.v1.BucketBinding
-	60, // 16: sebs.deployer.v1.CachedFunction.config:type_name -> sebs.type.v1.FunctionConfig
-	49, // 17: sebs.deployer.v1.CachedFunction.platform_attributes:type_name -> sebs.deployer.v1.CachedFunction.PlatformAttributesEntry
-	61, // 18: sebs.deployer.v1.CachedFunction.triggers:type_name -> sebs.type.v1.Trigger
-	59, // 19: sebs.deployer.v1.ImportCacheRequest.buckets:type_name -> sebs.type.v1.BucketBinding
-	24, // 20: sebs.deployer.v1.ImportCacheRequest.functions:type_name -> sebs.deployer.v1.CachedFunction
-	56, // 21: sebs.deployer.v1.ImportCacheResponse.deployment:type_name -> sebs.type.v1.Deployment
-	60, // 22: sebs.deployer.v1.EnsureFunctionRequest.config:type_name -> sebs.type.v1.FunctionConfig
-	52, // 23: sebs.deployer.v1.EnsureFunctionRequest.triggers:type_name -> sebs.type.v1.TriggerType
-	62, // 24: sebs.deployer.v1.EnsureFunctionResponse.function:type_name -> sebs.type.v1.Function
-	0,  // 25: sebs.deployer.v1.EnsureFunctionResponse.outcome:type_name -> sebs.deployer.v1.EnsureFunctionResponse.Outcome
-	62, // 26: sebs.deployer.v1.ListFunctionsResponse.functions:type_name -> sebs.type.v1.Function
-	62, // 27: sebs.deployer.v1.UpdateFunctionRequest.function:type_name -> sebs.type.v1.Function
-	57, // 28: sebs.deployer.v1.UpdateFunctionRequest.update_mask:type_name -> google.protobuf.FieldMask
-	63, // 29: sebs.deployer.v1.GetDefaultFunctionNameRequest.runtime:type_name -> sebs.type.v1.Runtime
-	53, // 30: sebs.deployer.v1.GetDefaultFunctionNameRequest.architecture:type_name -> sebs.type.v1.Architecture
-	54, // 31: sebs.deployer.v1.GetDefaultFunctionNameRequest.system_variant:type_name -> sebs.type.v1.SystemVariant
-	51, // 32: sebs.deployer.v1.GetFunctionLogsRequest.start_time:type_name -> google.protobuf.Timestamp
-	51, // 33: sebs.deployer.v1.GetFunctionLogsRequest.end_time:type_name -> google.protobuf.Timestamp
-	40, // 34: sebs.deployer.v1.GetFunctionLogsResponse.lines:type_name -> sebs.deployer.v1.LogLine
-	51, // 35: sebs.deployer.v1.LogLine.time:type_name -> google.protobuf.Timestamp
-	50, // 36: sebs.deployer.v1.EnforceColdStartResponse.failures:type_name -> sebs.deployer.v1.EnforceColdStartResponse.FailuresEntry
-	52, // 37: sebs.deployer.v1.CreateTriggerRequest.type:type_name -> sebs.type.v1.TriggerType
-	52, // 38: sebs.deployer.v1.ListTriggersRequest.type:type_name -> sebs.type.v1.TriggerType
-	61, // 39: sebs.deployer.v1.ListTriggersResponse.triggers:type_name -> sebs.type.v1.Trigger
-	16, // 40: sebs.deployer.v1.DeleteDeploymentResponse.DeletedEntry.value:type_name -> sebs.deployer.v1.ResourceList
-	2,  // 41: sebs.deployer.v1.DeployerService.ListPlatforms:input_type -> sebs.deployer.v1.ListPlatformsRequest
-	5,  // 42: sebs.deployer.v1.DeployerService.CheckCredentials:input_type -> sebs.deployer.v1.CheckCredentialsRequest
-	7,  // 43: sebs.deployer.v1.DeployerService.CreateDeployment:input_type -> sebs.deployer.v1.CreateDeploymentRequest
-	8,  // 44: sebs.deployer.v1.DeployerService.GetDeployment:input_type -> sebs.deployer.v1.GetDeploymentRequest
-	9,  // 45: sebs.deployer.v1.DeployerService.ListDeployments:input_type -> sebs.deployer.v1.ListDeploymentsRequest
-	11, // 46: sebs.deployer.v1.DeployerService.FindDeployments:input_type -> sebs.deployer.v1.FindDeploymentsRequest
-	13, // 47: sebs.deployer.v1.DeployerService.UpdateDeployment:input_type -> sebs.deployer.v1.UpdateDeploymentRequest
-	14, // 48: sebs.deployer.v1.DeployerService.DeleteDeployment:input_type -> sebs.deployer.v1.DeleteDeploymentRequest
-	17, // 49: sebs.deployer.v1.DeployerService.SetStorageBucket:input_type -> sebs.deployer.v1.SetStorageBucketRequest
-	18, // 50: sebs.deployer.v1.DeployerService.GetStorageBucket:input_type -> sebs.deployer.v1.GetStorageBucketRequest
-	20, // 51: sebs.deployer.v1.DeployerService.ListStorageBuckets:input_type -> sebs.deployer.v1.ListStorageBucketsRequest
-	22, // 52: sebs.deployer.v1.DeployerService.ReconcileBuckets:input_type -> sebs.deployer.v1.ReconcileBucketsRequest
-	25, // 53: sebs.deployer.v1.DeployerService.ImportCache:input_type -> sebs.deployer.v1.ImportCacheRequest
-	27, // 54: sebs.deployer.v1.DeployerService.EnsureFunction:input_type -> sebs.deployer.v1.EnsureFunctionRequest
-	29, // 55: sebs.deployer.v1.DeployerService.GetFunction:input_type -> sebs.deployer.v1.GetFunctionRequest
-	30, // 56: sebs.deployer.v1.DeployerService.ListFunctions:input_type -> sebs.deployer.v1.ListFunctionsRequest
-	32, // 57: sebs.deployer.v1.DeployerService.UpdateFunction:input_type -> sebs.deployer.v1.UpdateFunctionRequest
-	33, // 58: sebs.deployer.v1.DeployerService.DeleteFunction:input_type -> sebs.deployer.v1.DeleteFunctionRequest
-	34, // 59: sebs.deployer.v1.DeployerService.CleanupFunctions:input_type -> sebs.deployer.v1.CleanupFunctionsRequest
-	36, // 60: sebs.deployer.v1.DeployerService.GetDefaultFunctionName:input_type -> sebs.deployer.v1.GetDefaultFunctionNameRequest
-	38, // 61: sebs.deployer.v1.DeployerService.GetFunctionLogs:input_type -> sebs.deployer.v1.GetFunctionLogsRequest
-	41, // 62: sebs.deployer.v1.DeployerService.EnforceColdStart:input_type -> sebs.deployer.v1.EnforceColdStartRequest
-	43, // 63: sebs.deployer.v1.DeployerService.CreateTrigger:input_type -> sebs.deployer.v1.CreateTriggerRequest
-	44, // 64: sebs.deployer.v1.DeployerService.ListTriggers:input_type -> sebs.deployer.v1.ListTriggersRequest
-	46, // 65: sebs.deployer.v1.DeployerService.DeleteTrigger:input_type -> sebs.deployer.v1.DeleteTriggerRequest
-	3,  // 66: sebs.deployer.v1.DeployerService.ListPlatforms:output_type -> sebs.deployer.v1.ListPlatformsResponse
-	6,  // 67: sebs.deployer.v1.DeployerService.CheckCredentials:output_type -> sebs.deployer.v1.CheckCredentialsResponse
-	56, // 68: sebs.deployer.v1.DeployerService.CreateDeployment:output_type -> sebs.type.v1.Deployment
-	56, // 69: sebs.deployer.v1.DeployerService.GetDeployment:output_type -> sebs.type.v1.Deployment
-	10, // 70: sebs.deployer.v1.DeployerService.ListDeployments:output_type -> sebs.deployer.v1.ListDeploymentsResponse
-	12, // 71: sebs.deployer.v1.DeployerService.FindDeployments:output_type -> sebs.deployer.v1.FindDeploymentsResponse
-	56, // 72: sebs.deployer.v1.DeployerService.UpdateDeployment:output_type -> sebs.type.v1.Deployment
-	64, // 73: sebs.deployer.v1.DeployerService.DeleteDeployment:output_type -> google.longrunning.Operation
-	56, // 74: sebs.deployer.v1.DeployerService.SetStorageBucket:output_type -> sebs.type.v1.Deployment
-	19, // 75: sebs.deployer.v1.DeployerService.GetStorageBucket:output_type -> sebs.deployer.v1.GetStorageBucketResponse
-	21, // 76: sebs.deployer.v1.DeployerService.ListStorageBuckets:output_type -> sebs.deployer.v1.ListStorageBucketsResponse
-	23, // 77: sebs.deployer.v1.DeployerService.ReconcileBuckets:output_type -> sebs.deployer.v1.ReconcileBucketsResponse
-	26, // 78: sebs.deployer.v1.DeployerService.ImportCache:output_type -> sebs.deployer.v1.ImportCacheResponse
-	64, // 79: sebs.deployer.v1.DeployerService.EnsureFunction:output_type -> google.longrunning.Operation
-	62, // 80: sebs.deployer.v1.DeployerService.GetFunction:output_type -> sebs.type.v1.Function
-	31, // 81: sebs.deployer.v1.DeployerService.ListFunctions:output_type -> sebs.deployer.v1.ListFunctionsResponse
-	64, // 82: sebs.deployer.v1.DeployerService.UpdateFunction:output_type -> google.longrunning.Operation
-	65, // 83: sebs.deployer.v1.DeployerService.DeleteFunction:output_type -> google.protobuf.Empty
-	35, // 84: sebs.deployer.v1.DeployerService.CleanupFunctions:output_type -> sebs.deployer.v1.CleanupFunctionsResponse
-	37, // 85: sebs.deployer.v1.DeployerService.GetDefaultFunctionName:output_type -> sebs.deployer.v1.GetDefaultFunctionNameResponse
-	39, // 86: sebs.deployer.v1.DeployerService.GetFunctionLogs:output_type -> sebs.deployer.v1.GetFunctionLogsResponse
-	42, // 87: sebs.deployer.v1.DeployerService.EnforceColdStart:output_type -> sebs.deployer.v1.EnforceColdStartResponse
-	61, // 88: sebs.deployer.v1.DeployerService.CreateTrigger:output_type -> sebs.type.v1.Trigger
-	45, // 89: sebs.deployer.v1.DeployerService.ListTriggers:output_type -> sebs.deployer.v1.ListTriggersResponse
-	65, // 90: sebs.deployer.v1.DeployerService.DeleteTrigger:output_type -> google.protobuf.Empty
-	66, // [66:91] is the sub-list for method output_type
-	41, // [41:66] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	56, // 6: sebs.deployer.v1.CreateDeploymentRequest.ttl:type_name -> google.protobuf.Duration
+	48, // 7: sebs.deployer.v1.CreateDeploymentRequest.settings:type_name -> sebs.deployer.v1.CreateDeploymentRequest.SettingsEntry
+	57, // 8: sebs.deployer.v1.CreateDeploymentRequest.buckets:type_name -> sebs.type.v1.BucketBinding
+	58, // 9: sebs.deployer.v1.ListDeploymentsResponse.deployments:type_name -> sebs.type.v1.Deployment
+	58, // 10: sebs.deployer.v1.FindDeploymentsResponse.deployments:type_name -> sebs.type.v1.Deployment
+	58, // 11: sebs.deployer.v1.UpdateDeploymentRequest.deployment:type_name -> sebs.type.v1.Deployment
+	59, // 12: sebs.deployer.v1.UpdateDeploymentRequest.update_mask:type_name -> google.protobuf.FieldMask
+	49, // 13: sebs.deployer.v1.DeleteDeploymentResponse.deleted:type_name -> sebs.deployer.v1.DeleteDeploymentResponse.DeletedEntry
+	60, // 14: sebs.deployer.v1.SetStorageBucketRequest.role:type_name -> sebs.type.v1.BucketRole
+	60, // 15: sebs.deployer.v1.GetStorageBucketRequest.role:type_name -> sebs.type.v1.BucketRole
+	57, // 16: sebs.deployer.v1.ListStorageBucketsResponse.buckets:type_name -> sebs.type.v1.BucketBinding
+	57, // 17: sebs.deployer.v1.ReconcileBucketsResponse.dropped:type_name -> sebs.type.v1.BucketBinding
+	61, // 18: sebs.deployer.v1.CachedFunction.config:type_name -> sebs.type.v1.FunctionConfig
+	50, // 19: sebs.deployer.v1.CachedFunction.platform_attributes:type_name -> sebs.deployer.v1.CachedFunction.PlatformAttributesEntry
+	62, // 20: sebs.deployer.v1.CachedFunction.triggers:type_name -> sebs.type.v1.Trigger
+	57, // 21: sebs.deployer.v1.ImportCacheRequest.buckets:type_name -> sebs.type.v1.BucketBinding
+	24, // 22: sebs.deployer.v1.ImportCacheRequest.functions:type_name -> sebs.deployer.v1.CachedFunction
+	58, // 23: sebs.deployer.v1.ImportCacheResponse.deployment:type_name -> sebs.type.v1.Deployment
+	61, // 24: sebs.deployer.v1.EnsureFunctionRequest.config:type_name -> sebs.type.v1.FunctionConfig
+	53, // 25: sebs.deployer.v1.EnsureFunctionRequest.triggers:type_name -> sebs.type.v1.TriggerType
+	63, // 26: sebs.deployer.v1.EnsureFunctionResponse.function:type_name -> sebs.type.v1.Function
+	0,  // 27: sebs.deployer.v1.EnsureFunctionResponse.outcome:type_name -> sebs.deployer.v1.EnsureFunctionResponse.Outcome
+	63, // 28: sebs.deployer.v1.ListFunctionsResponse.functions:type_name -> sebs.type.v1.Function
+	63, // 29: sebs.deployer.v1.UpdateFunctionRequest.function:type_name -> sebs.type.v1.Function
+	59, // 30: sebs.deployer.v1.UpdateFunctionRequest.update_mask:type_name -> google.protobuf.FieldMask
+	64, // 31: sebs.deployer.v1.GetDefaultFunctionNameRequest.runtime:type_name -> sebs.type.v1.Runtime
+	54, // 32: sebs.deployer.v1.GetDefaultFunctionNameRequest.architecture:type_name -> sebs.type.v1.Architecture
+	55, // 33: sebs.deployer.v1.GetDefaultFunctionNameRequest.system_variant:type_name -> sebs.type.v1.SystemVariant
+	52, // 34: sebs.deployer.v1.GetFunctionLogsRequest.start_time:type_name -> google.protobuf.Timestamp
+	52, // 35: sebs.deployer.v1.GetFunctionLogsRequest.end_time:type_name -> google.protobuf.Timestamp
+	40, // 36: sebs.deployer.v1.GetFunctionLogsResponse.lines:type_name -> sebs.deployer.v1.LogLine
+	52, // 37: sebs.deployer.v1.LogLine.time:type_name -> google.protobuf.Timestamp
+	51, // 38: sebs.deployer.v1.EnforceColdStartResponse.failures:type_name -> sebs.deployer.v1.EnforceColdStartResponse.FailuresEntry
+	53, // 39: sebs.deployer.v1.CreateTriggerRequest.type:type_name -> sebs.type.v1.TriggerType
+	53, // 40: sebs.deployer.v1.ListTriggersRequest.type:type_name -> sebs.type.v1.TriggerType
+	62, // 41: sebs.deployer.v1.ListTriggersResponse.triggers:type_name -> sebs.type.v1.Trigger
+	16, // 42: sebs.deployer.v1.DeleteDeploymentResponse.DeletedEntry.value:type_name -> sebs.deployer.v1.ResourceList
+	2,  // 43: sebs.deployer.v1.DeployerService.ListPlatforms:input_type -> sebs.deployer.v1.ListPlatformsRequest
+	5,  // 44: sebs.deployer.v1.DeployerService.CheckCredentials:input_type -> sebs.deployer.v1.CheckCredentialsRequest
+	7,  // 45: sebs.deployer.v1.DeployerService.CreateDeployment:input_type -> sebs.deployer.v1.CreateDeploymentRequest
+	8,  // 46: sebs.deployer.v1.DeployerService.GetDeployment:input_type -> sebs.deployer.v1.GetDeploymentRequest
+	9,  // 47: sebs.deployer.v1.DeployerService.ListDeployments:input_type -> sebs.deployer.v1.ListDeploymentsRequest
+	11, // 48: sebs.deployer.v1.DeployerService.FindDeployments:input_type -> sebs.deployer.v1.FindDeploymentsRequest
+	13, // 49: sebs.deployer.v1.DeployerService.UpdateDeployment:input_type -> sebs.deployer.v1.UpdateDeploymentRequest
+	14, // 50: sebs.deployer.v1.DeployerService.DeleteDeployment:input_type -> sebs.deployer.v1.DeleteDeploymentRequest
+	17, // 51: sebs.deployer.v1.DeployerService.SetStorageBucket:input_type -> sebs.deployer.v1.SetStorageBucketRequest
+	18, // 52: sebs.deployer.v1.DeployerService.GetStorageBucket:input_type -> sebs.deployer.v1.GetStorageBucketRequest
+	20, // 53: sebs.deployer.v1.DeployerService.ListStorageBuckets:input_type -> sebs.deployer.v1.ListStorageBucketsRequest
+	22, // 54: sebs.deployer.v1.DeployerService.ReconcileBuckets:input_type -> sebs.deployer.v1.ReconcileBucketsRequest
+	25, // 55: sebs.deployer.v1.DeployerService.ImportCache:input_type -> sebs.deployer.v1.ImportCacheRequest
+	27, // 56: sebs.deployer.v1.DeployerService.EnsureFunction:input_type -> sebs.deployer.v1.EnsureFunctionRequest
+	29, // 57: sebs.deployer.v1.DeployerService.GetFunction:input_type -> sebs.deployer.v1.GetFunctionRequest
+	30, // 58: sebs.deployer.v1.DeployerService.ListFunctions:input_type -> sebs.deployer.v1.ListFunctionsRequest
+	32, // 59: sebs.deployer.v1.DeployerService.UpdateFunction:input_type -> sebs.deployer.v1.UpdateFunctionRequest
+	33, // 60: sebs.deployer.v1.DeployerService.DeleteFunction:input_type -> sebs.deployer.v1.DeleteFunctionRequest
+	34, // 61: sebs.deployer.v1.DeployerService.CleanupFunctions:input_type -> sebs.deployer.v1.CleanupFunctionsRequest
+	36, // 62: sebs.deployer.v1.DeployerService.GetDefaultFunctionName:input_type -> sebs.deployer.v1.GetDefaultFunctionNameRequest
+	38, // 63: sebs.deployer.v1.DeployerService.GetFunctionLogs:input_type -> sebs.deployer.v1.GetFunctionLogsRequest
+	41, // 64: sebs.deployer.v1.DeployerService.EnforceColdStart:input_type -> sebs.deployer.v1.EnforceColdStartRequest
+	43, // 65: sebs.deployer.v1.DeployerService.CreateTrigger:input_type -> sebs.deployer.v1.CreateTriggerRequest
+	44, // 66: sebs.deployer.v1.DeployerService.ListTriggers:input_type -> sebs.deployer.v1.ListTriggersRequest
+	46, // 67: sebs.deployer.v1.DeployerService.DeleteTrigger:input_type -> sebs.deployer.v1.DeleteTriggerRequest
+	3,  // 68: sebs.deployer.v1.DeployerService.ListPlatforms:output_type -> sebs.deployer.v1.ListPlatformsResponse
+	6,  // 69: sebs.deployer.v1.DeployerService.CheckCredentials:output_type -> sebs.deployer.v1.CheckCredentialsResponse
+	58, // 70: sebs.deployer.v1.DeployerService.CreateDeployment:output_type -> sebs.type.v1.Deployment
+	58, // 71: sebs.deployer.v1.DeployerService.GetDeployment:output_type -> sebs.type.v1.Deployment
+	10, // 72: sebs.deployer.v1.DeployerService.ListDeployments:output_type -> sebs.deployer.v1.ListDeploymentsResponse
+	12, // 73: sebs.deployer.v1.DeployerService.FindDeployments:output_type -> sebs.deployer.v1.FindDeploymentsResponse
+	58, // 74: sebs.deployer.v1.DeployerService.UpdateDeployment:output_type -> sebs.type.v1.Deployment
+	65, // 75: sebs.deployer.v1.DeployerService.DeleteDeployment:output_type -> google.longrunning.Operation
+	58, // 76: sebs.deployer.v1.DeployerService.SetStorageBucket:output_type -> sebs.type.v1.Deployment
+	19, // 77: sebs.deployer.v1.DeployerService.GetStorageBucket:output_type -> sebs.deployer.v1.GetStorageBucketResponse
+	21, // 78: sebs.deployer.v1.DeployerService.ListStorageBuckets:output_type -> sebs.deployer.v1.ListStorageBucketsResponse
+	23, // 79: sebs.deployer.v1.DeployerService.ReconcileBuckets:output_type -> sebs.deployer.v1.ReconcileBucketsResponse
+	26, // 80: sebs.deployer.v1.DeployerService.ImportCache:output_type -> sebs.deployer.v1.ImportCacheResponse
+	65, // 81: sebs.deployer.v1.DeployerService.EnsureFunction:output_type -> google.longrunning.Operation
+	63, // 82: sebs.deployer.v1.DeployerService.GetFunction:output_type -> sebs.type.v1.Function
+	31, // 83: sebs.deployer.v1.DeployerService.ListFunctions:output_type -> sebs.deployer.v1.ListFunctionsResponse
+	65, // 84: sebs.deployer.v1.DeployerService.UpdateFunction:output_type -> google.longrunning.Operation
+	66, // 85: sebs.deployer.v1.DeployerService.DeleteFunction:output_type -> google.protobuf.Empty
+	35, // 86: sebs.deployer.v1.DeployerService.CleanupFunctions:output_type -> sebs.deployer.v1.CleanupFunctionsResponse
+	37, // 87: sebs.deployer.v1.DeployerService.GetDefaultFunctionName:output_type -> sebs.deployer.v1.GetDefaultFunctionNameResponse
+	39, // 88: sebs.deployer.v1.DeployerService.GetFunctionLogs:output_type -> sebs.deployer.v1.GetFunctionLogsResponse
+	42, // 89: sebs.deployer.v1.DeployerService.EnforceColdStart:output_type -> sebs.deployer.v1.EnforceColdStartResponse
+	62, // 90: sebs.deployer.v1.DeployerService.CreateTrigger:output_type -> sebs.type.v1.Trigger
+	45, // 91: sebs.deployer.v1.DeployerService.ListTriggers:output_type -> sebs.deployer.v1.ListTriggersResponse
+	66, // 92: sebs.deployer.v1.DeployerService.DeleteTrigger:output_type -> google.protobuf.Empty
+	68, // [68:93] is the sub-list for method output_type
+	43, // [43:68] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_sebs_deployer_v1_deployer_service_proto_init() }
@@ -3480,7 +3507,7 @@ func file_sebs_deployer_v1_deployer_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sebs_deployer_v1_deployer_service_proto_rawDesc), len(file_sebs_deployer_v1_deployer_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   50,
+			NumMessages:   51,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

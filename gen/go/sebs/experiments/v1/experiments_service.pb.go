@@ -118,6 +118,12 @@ type Target struct {
 	UpdateCode bool `protobuf:"varint,9,opt,name=update_code,json=updateCode,proto3" json:"update_code,omitempty"`
 	// Whether input data is uploaded again; absent means the platform's default.
 	UpdateStorage *bool `protobuf:"varint,10,opt,name=update_storage,json=updateStorage,proto3,oneof" json:"update_storage,omitempty"`
+	// Settings of the platform for the deployment, by the names of SeBS's configuration.
+	Settings map[string]string `protobuf:"bytes,11,rep,name=settings,proto3" json:"settings,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Buckets that exist already and take the place of the deployment's own.
+	Buckets []*v1.BucketBinding `protobuf:"bytes,12,rep,name=buckets,proto3" json:"buckets,omitempty"`
+	// After how long the deployment may be removed by `resources expire`; absent leaves it as it is.
+	Ttl           *durationpb.Duration `protobuf:"bytes,13,opt,name=ttl,proto3" json:"ttl,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -220,6 +226,27 @@ func (x *Target) GetUpdateStorage() bool {
 		return *x.UpdateStorage
 	}
 	return false
+}
+
+func (x *Target) GetSettings() map[string]string {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
+func (x *Target) GetBuckets() []*v1.BucketBinding {
+	if x != nil {
+		return x.Buckets
+	}
+	return nil
+}
+
+func (x *Target) GetTtl() *durationpb.Duration {
+	if x != nil {
+		return x.Ttl
+	}
+	return nil
 }
 
 // Invokes one benchmark some times (`benchmark invoke`).
@@ -1587,7 +1614,7 @@ var File_sebs_experiments_v1_experiments_service_proto protoreflect.FileDescript
 
 const file_sebs_experiments_v1_experiments_service_proto_rawDesc = "" +
 	"\n" +
-	"-sebs/experiments/v1/experiments_service.proto\x12\x13sebs.experiments.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a#google/longrunning/operations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%sebs/builder/v1/builder_service.proto\x1a%sebs/metrics/v1/metrics_service.proto\x1a\x1csebs/type/v1/execution.proto\x1a\x1bsebs/type/v1/function.proto\x1a\x1bsebs/type/v1/platform.proto\x1a\x1dsebs/type/v1/rpc_policy.proto\"\xc9\x03\n" +
+	"-sebs/experiments/v1/experiments_service.proto\x12\x13sebs.experiments.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a#google/longrunning/operations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%sebs/builder/v1/builder_service.proto\x1a%sebs/metrics/v1/metrics_service.proto\x1a\x1csebs/type/v1/execution.proto\x1a\x1bsebs/type/v1/function.proto\x1a\x1bsebs/type/v1/platform.proto\x1a\x1dsebs/type/v1/rpc_policy.proto\"\xb1\x05\n" +
 	"\x06Target\x12&\n" +
 	"\bplatform\x18\x01 \x01(\tB\n" +
 	"\xe0A\x02\xbaH\x04r\x02\x10\x01R\bplatform\x12!\n" +
@@ -1603,7 +1630,13 @@ const file_sebs_experiments_v1_experiments_service_proto_rawDesc = "" +
 	"\vupdate_code\x18\t \x01(\bR\n" +
 	"updateCode\x12*\n" +
 	"\x0eupdate_storage\x18\n" +
-	" \x01(\bH\x00R\rupdateStorage\x88\x01\x01B\x11\n" +
+	" \x01(\bH\x00R\rupdateStorage\x88\x01\x01\x12E\n" +
+	"\bsettings\x18\v \x03(\v2).sebs.experiments.v1.Target.SettingsEntryR\bsettings\x125\n" +
+	"\abuckets\x18\f \x03(\v2\x1b.sebs.type.v1.BucketBindingR\abuckets\x12+\n" +
+	"\x03ttl\x18\r \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x1a;\n" +
+	"\rSettingsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x11\n" +
 	"\x0f_update_storage\"\xcf\x03\n" +
 	"\x13BenchmarkInvokeSpec\x12C\n" +
 	"\x06source\x18\x01 \x01(\v2 .sebs.builder.v1.BenchmarkSourceB\t\xe0A\x02\xbaH\x03\xc8\x01\x01R\x06source\x120\n" +
@@ -1767,7 +1800,7 @@ func file_sebs_experiments_v1_experiments_service_proto_rawDescGZIP() []byte {
 }
 
 var file_sebs_experiments_v1_experiments_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_sebs_experiments_v1_experiments_service_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_sebs_experiments_v1_experiments_service_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_sebs_experiments_v1_experiments_service_proto_goTypes = []any{
 	(Run_State)(0),                  // 0: sebs.experiments.v1.Run.State
 	(*Target)(nil),                  // 1: sebs.experiments.v1.Target
@@ -1787,73 +1820,78 @@ var file_sebs_experiments_v1_experiments_service_proto_goTypes = []any{
 	(*DeleteRunRequest)(nil),        // 15: sebs.experiments.v1.DeleteRunRequest
 	(*CancelRunRequest)(nil),        // 16: sebs.experiments.v1.CancelRunRequest
 	(*RerunRunRequest)(nil),         // 17: sebs.experiments.v1.RerunRunRequest
-	nil,                             // 18: sebs.experiments.v1.CreateRunRequest.LabelsEntry
-	nil,                             // 19: sebs.experiments.v1.Provenance.DigestsEntry
-	(*v1.Runtime)(nil),              // 20: sebs.type.v1.Runtime
-	(v1.Architecture)(0),            // 21: sebs.type.v1.Architecture
-	(v1.SystemVariant)(0),           // 22: sebs.type.v1.SystemVariant
-	(*v11.BenchmarkSource)(nil),     // 23: sebs.builder.v1.BenchmarkSource
-	(v1.TriggerType)(0),             // 24: sebs.type.v1.TriggerType
-	(*timestamppb.Timestamp)(nil),   // 25: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),     // 26: google.protobuf.Duration
-	(*v12.Statistics)(nil),          // 27: sebs.metrics.v1.Statistics
-	(*v1.Function)(nil),             // 28: sebs.type.v1.Function
-	(*v11.Package)(nil),             // 29: sebs.builder.v1.Package
-	(*v1.InvocationRecord)(nil),     // 30: sebs.type.v1.InvocationRecord
-	(*longrunningpb.Operation)(nil), // 31: google.longrunning.Operation
-	(*emptypb.Empty)(nil),           // 32: google.protobuf.Empty
+	nil,                             // 18: sebs.experiments.v1.Target.SettingsEntry
+	nil,                             // 19: sebs.experiments.v1.CreateRunRequest.LabelsEntry
+	nil,                             // 20: sebs.experiments.v1.Provenance.DigestsEntry
+	(*v1.Runtime)(nil),              // 21: sebs.type.v1.Runtime
+	(v1.Architecture)(0),            // 22: sebs.type.v1.Architecture
+	(v1.SystemVariant)(0),           // 23: sebs.type.v1.SystemVariant
+	(*v1.BucketBinding)(nil),        // 24: sebs.type.v1.BucketBinding
+	(*durationpb.Duration)(nil),     // 25: google.protobuf.Duration
+	(*v11.BenchmarkSource)(nil),     // 26: sebs.builder.v1.BenchmarkSource
+	(v1.TriggerType)(0),             // 27: sebs.type.v1.TriggerType
+	(*timestamppb.Timestamp)(nil),   // 28: google.protobuf.Timestamp
+	(*v12.Statistics)(nil),          // 29: sebs.metrics.v1.Statistics
+	(*v1.Function)(nil),             // 30: sebs.type.v1.Function
+	(*v11.Package)(nil),             // 31: sebs.builder.v1.Package
+	(*v1.InvocationRecord)(nil),     // 32: sebs.type.v1.InvocationRecord
+	(*longrunningpb.Operation)(nil), // 33: google.longrunning.Operation
+	(*emptypb.Empty)(nil),           // 34: google.protobuf.Empty
 }
 var file_sebs_experiments_v1_experiments_service_proto_depIdxs = []int32{
-	20, // 0: sebs.experiments.v1.Target.runtime:type_name -> sebs.type.v1.Runtime
-	21, // 1: sebs.experiments.v1.Target.architecture:type_name -> sebs.type.v1.Architecture
-	22, // 2: sebs.experiments.v1.Target.system_variant:type_name -> sebs.type.v1.SystemVariant
-	23, // 3: sebs.experiments.v1.BenchmarkInvokeSpec.source:type_name -> sebs.builder.v1.BenchmarkSource
-	24, // 4: sebs.experiments.v1.BenchmarkInvokeSpec.trigger:type_name -> sebs.type.v1.TriggerType
-	23, // 5: sebs.experiments.v1.RegressionSpec.sources:type_name -> sebs.builder.v1.BenchmarkSource
-	21, // 6: sebs.experiments.v1.RegressionSpec.architectures:type_name -> sebs.type.v1.Architecture
-	23, // 7: sebs.experiments.v1.DeploySpec.source:type_name -> sebs.builder.v1.BenchmarkSource
-	1,  // 8: sebs.experiments.v1.CreateRunRequest.target:type_name -> sebs.experiments.v1.Target
-	2,  // 9: sebs.experiments.v1.CreateRunRequest.benchmark_invoke:type_name -> sebs.experiments.v1.BenchmarkInvokeSpec
-	3,  // 10: sebs.experiments.v1.CreateRunRequest.regression:type_name -> sebs.experiments.v1.RegressionSpec
-	4,  // 11: sebs.experiments.v1.CreateRunRequest.deploy:type_name -> sebs.experiments.v1.DeploySpec
-	18, // 12: sebs.experiments.v1.CreateRunRequest.labels:type_name -> sebs.experiments.v1.CreateRunRequest.LabelsEntry
-	25, // 13: sebs.experiments.v1.RunMetadata.start_time:type_name -> google.protobuf.Timestamp
-	7,  // 14: sebs.experiments.v1.RunMetadata.steps:type_name -> sebs.experiments.v1.RunStep
-	26, // 15: sebs.experiments.v1.RunStep.duration:type_name -> google.protobuf.Duration
-	5,  // 16: sebs.experiments.v1.Run.request:type_name -> sebs.experiments.v1.CreateRunRequest
-	0,  // 17: sebs.experiments.v1.Run.state:type_name -> sebs.experiments.v1.Run.State
-	25, // 18: sebs.experiments.v1.Run.start_time:type_name -> google.protobuf.Timestamp
-	25, // 19: sebs.experiments.v1.Run.end_time:type_name -> google.protobuf.Timestamp
-	9,  // 20: sebs.experiments.v1.Run.functions:type_name -> sebs.experiments.v1.RunFunction
-	11, // 21: sebs.experiments.v1.Run.provenance:type_name -> sebs.experiments.v1.Provenance
-	27, // 22: sebs.experiments.v1.Run.statistics:type_name -> sebs.metrics.v1.Statistics
-	7,  // 23: sebs.experiments.v1.Run.steps:type_name -> sebs.experiments.v1.RunStep
-	10, // 24: sebs.experiments.v1.Run.regression_results:type_name -> sebs.experiments.v1.RegressionResult
-	28, // 25: sebs.experiments.v1.RunFunction.function:type_name -> sebs.type.v1.Function
-	29, // 26: sebs.experiments.v1.RunFunction.package:type_name -> sebs.builder.v1.Package
-	21, // 27: sebs.experiments.v1.RegressionResult.architecture:type_name -> sebs.type.v1.Architecture
-	22, // 28: sebs.experiments.v1.RegressionResult.system_variant:type_name -> sebs.type.v1.SystemVariant
-	24, // 29: sebs.experiments.v1.RegressionResult.trigger:type_name -> sebs.type.v1.TriggerType
-	30, // 30: sebs.experiments.v1.RegressionResult.record:type_name -> sebs.type.v1.InvocationRecord
-	19, // 31: sebs.experiments.v1.Provenance.digests:type_name -> sebs.experiments.v1.Provenance.DigestsEntry
-	8,  // 32: sebs.experiments.v1.ListRunsResponse.runs:type_name -> sebs.experiments.v1.Run
-	5,  // 33: sebs.experiments.v1.ExperimentsService.CreateRun:input_type -> sebs.experiments.v1.CreateRunRequest
-	12, // 34: sebs.experiments.v1.ExperimentsService.GetRun:input_type -> sebs.experiments.v1.GetRunRequest
-	13, // 35: sebs.experiments.v1.ExperimentsService.ListRuns:input_type -> sebs.experiments.v1.ListRunsRequest
-	15, // 36: sebs.experiments.v1.ExperimentsService.DeleteRun:input_type -> sebs.experiments.v1.DeleteRunRequest
-	16, // 37: sebs.experiments.v1.ExperimentsService.CancelRun:input_type -> sebs.experiments.v1.CancelRunRequest
-	17, // 38: sebs.experiments.v1.ExperimentsService.RerunRun:input_type -> sebs.experiments.v1.RerunRunRequest
-	31, // 39: sebs.experiments.v1.ExperimentsService.CreateRun:output_type -> google.longrunning.Operation
-	8,  // 40: sebs.experiments.v1.ExperimentsService.GetRun:output_type -> sebs.experiments.v1.Run
-	14, // 41: sebs.experiments.v1.ExperimentsService.ListRuns:output_type -> sebs.experiments.v1.ListRunsResponse
-	32, // 42: sebs.experiments.v1.ExperimentsService.DeleteRun:output_type -> google.protobuf.Empty
-	8,  // 43: sebs.experiments.v1.ExperimentsService.CancelRun:output_type -> sebs.experiments.v1.Run
-	31, // 44: sebs.experiments.v1.ExperimentsService.RerunRun:output_type -> google.longrunning.Operation
-	39, // [39:45] is the sub-list for method output_type
-	33, // [33:39] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	21, // 0: sebs.experiments.v1.Target.runtime:type_name -> sebs.type.v1.Runtime
+	22, // 1: sebs.experiments.v1.Target.architecture:type_name -> sebs.type.v1.Architecture
+	23, // 2: sebs.experiments.v1.Target.system_variant:type_name -> sebs.type.v1.SystemVariant
+	18, // 3: sebs.experiments.v1.Target.settings:type_name -> sebs.experiments.v1.Target.SettingsEntry
+	24, // 4: sebs.experiments.v1.Target.buckets:type_name -> sebs.type.v1.BucketBinding
+	25, // 5: sebs.experiments.v1.Target.ttl:type_name -> google.protobuf.Duration
+	26, // 6: sebs.experiments.v1.BenchmarkInvokeSpec.source:type_name -> sebs.builder.v1.BenchmarkSource
+	27, // 7: sebs.experiments.v1.BenchmarkInvokeSpec.trigger:type_name -> sebs.type.v1.TriggerType
+	26, // 8: sebs.experiments.v1.RegressionSpec.sources:type_name -> sebs.builder.v1.BenchmarkSource
+	22, // 9: sebs.experiments.v1.RegressionSpec.architectures:type_name -> sebs.type.v1.Architecture
+	26, // 10: sebs.experiments.v1.DeploySpec.source:type_name -> sebs.builder.v1.BenchmarkSource
+	1,  // 11: sebs.experiments.v1.CreateRunRequest.target:type_name -> sebs.experiments.v1.Target
+	2,  // 12: sebs.experiments.v1.CreateRunRequest.benchmark_invoke:type_name -> sebs.experiments.v1.BenchmarkInvokeSpec
+	3,  // 13: sebs.experiments.v1.CreateRunRequest.regression:type_name -> sebs.experiments.v1.RegressionSpec
+	4,  // 14: sebs.experiments.v1.CreateRunRequest.deploy:type_name -> sebs.experiments.v1.DeploySpec
+	19, // 15: sebs.experiments.v1.CreateRunRequest.labels:type_name -> sebs.experiments.v1.CreateRunRequest.LabelsEntry
+	28, // 16: sebs.experiments.v1.RunMetadata.start_time:type_name -> google.protobuf.Timestamp
+	7,  // 17: sebs.experiments.v1.RunMetadata.steps:type_name -> sebs.experiments.v1.RunStep
+	25, // 18: sebs.experiments.v1.RunStep.duration:type_name -> google.protobuf.Duration
+	5,  // 19: sebs.experiments.v1.Run.request:type_name -> sebs.experiments.v1.CreateRunRequest
+	0,  // 20: sebs.experiments.v1.Run.state:type_name -> sebs.experiments.v1.Run.State
+	28, // 21: sebs.experiments.v1.Run.start_time:type_name -> google.protobuf.Timestamp
+	28, // 22: sebs.experiments.v1.Run.end_time:type_name -> google.protobuf.Timestamp
+	9,  // 23: sebs.experiments.v1.Run.functions:type_name -> sebs.experiments.v1.RunFunction
+	11, // 24: sebs.experiments.v1.Run.provenance:type_name -> sebs.experiments.v1.Provenance
+	29, // 25: sebs.experiments.v1.Run.statistics:type_name -> sebs.metrics.v1.Statistics
+	7,  // 26: sebs.experiments.v1.Run.steps:type_name -> sebs.experiments.v1.RunStep
+	10, // 27: sebs.experiments.v1.Run.regression_results:type_name -> sebs.experiments.v1.RegressionResult
+	30, // 28: sebs.experiments.v1.RunFunction.function:type_name -> sebs.type.v1.Function
+	31, // 29: sebs.experiments.v1.RunFunction.package:type_name -> sebs.builder.v1.Package
+	22, // 30: sebs.experiments.v1.RegressionResult.architecture:type_name -> sebs.type.v1.Architecture
+	23, // 31: sebs.experiments.v1.RegressionResult.system_variant:type_name -> sebs.type.v1.SystemVariant
+	27, // 32: sebs.experiments.v1.RegressionResult.trigger:type_name -> sebs.type.v1.TriggerType
+	32, // 33: sebs.experiments.v1.RegressionResult.record:type_name -> sebs.type.v1.InvocationRecord
+	20, // 34: sebs.experiments.v1.Provenance.digests:type_name -> sebs.experiments.v1.Provenance.DigestsEntry
+	8,  // 35: sebs.experiments.v1.ListRunsResponse.runs:type_name -> sebs.experiments.v1.Run
+	5,  // 36: sebs.experiments.v1.ExperimentsService.CreateRun:input_type -> sebs.experiments.v1.CreateRunRequest
+	12, // 37: sebs.experiments.v1.ExperimentsService.GetRun:input_type -> sebs.experiments.v1.GetRunRequest
+	13, // 38: sebs.experiments.v1.ExperimentsService.ListRuns:input_type -> sebs.experiments.v1.ListRunsRequest
+	15, // 39: sebs.experiments.v1.ExperimentsService.DeleteRun:input_type -> sebs.experiments.v1.DeleteRunRequest
+	16, // 40: sebs.experiments.v1.ExperimentsService.CancelRun:input_type -> sebs.experiments.v1.CancelRunRequest
+	17, // 41: sebs.experiments.v1.ExperimentsService.RerunRun:input_type -> sebs.experiments.v1.RerunRunRequest
+	33, // 42: sebs.experiments.v1.ExperimentsService.CreateRun:output_type -> google.longrunning.Operation
+	8,  // 43: sebs.experiments.v1.ExperimentsService.GetRun:output_type -> sebs.experiments.v1.Run
+	14, // 44: sebs.experiments.v1.ExperimentsService.ListRuns:output_type -> sebs.experiments.v1.ListRunsResponse
+	34, // 45: sebs.experiments.v1.ExperimentsService.DeleteRun:output_type -> google.protobuf.Empty
+	8,  // 46: sebs.experiments.v1.ExperimentsService.CancelRun:output_type -> sebs.experiments.v1.Run
+	33, // 47: sebs.experiments.v1.ExperimentsService.RerunRun:output_type -> google.longrunning.Operation
+	42, // [42:48] is the sub-list for method output_type
+	36, // [36:42] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_sebs_experiments_v1_experiments_service_proto_init() }
@@ -1874,7 +1912,7 @@ func file_sebs_experiments_v1_experiments_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sebs_experiments_v1_experiments_service_proto_rawDesc), len(file_sebs_experiments_v1_experiments_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   19,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

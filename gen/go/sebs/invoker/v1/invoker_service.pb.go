@@ -262,7 +262,9 @@ type CreateInvocationRequest struct {
 	// How long one attempt may take; absent means the function's time limit and 30 seconds.
 	Timeout *durationpb.Duration `protobuf:"bytes,6,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	// The same id gets the same invocation.
-	RequestId     string `protobuf:"bytes,7,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	RequestId string `protobuf:"bytes,7,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Whether the platform queues the call itself, such as AWS Lambda's invocation type `Event`; library triggers only. The result is fetched from the platform.
+	PlatformAsync bool `protobuf:"varint,8,opt,name=platform_async,json=platformAsync,proto3" json:"platform_async,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -344,6 +346,13 @@ func (x *CreateInvocationRequest) GetRequestId() string {
 		return x.RequestId
 	}
 	return ""
+}
+
+func (x *CreateInvocationRequest) GetPlatformAsync() bool {
+	if x != nil {
+		return x.PlatformAsync
+	}
+	return false
 }
 
 // A queued invocation.
@@ -984,7 +993,7 @@ const file_sebs_invoker_v1_invoker_service_proto_rawDesc = "" +
 	"\x05phase\x18\a \x01(\tR\x05phase\x12+\n" +
 	"\x11reuse_connections\x18\b \x01(\bR\x10reuseConnections\"H\n" +
 	"\x0eInvokeResponse\x126\n" +
-	"\x06record\x18\x01 \x01(\v2\x1e.sebs.type.v1.InvocationRecordR\x06record\"\x97\x02\n" +
+	"\x06record\x18\x01 \x01(\v2\x1e.sebs.type.v1.InvocationRecordR\x06record\"\xbe\x02\n" +
 	"\x17CreateInvocationRequest\x12$\n" +
 	"\atrigger\x18\x01 \x01(\tB\n" +
 	"\xe0A\x02\xbaH\x04r\x02\x10\x01R\atrigger\x12!\n" +
@@ -995,7 +1004,8 @@ const file_sebs_invoker_v1_invoker_service_proto_rawDesc = "" +
 	"\fmax_attempts\x18\x05 \x01(\x05B\t\xbaH\x06\x1a\x04\x18d(\x00R\vmaxAttempts\x123\n" +
 	"\atimeout\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\a \x01(\tR\trequestId\"\xbe\x03\n" +
+	"request_id\x18\a \x01(\tR\trequestId\x12%\n" +
+	"\x0eplatform_async\x18\b \x01(\bR\rplatformAsync\"\xbe\x03\n" +
 	"\n" +
 	"Invocation\x12\x17\n" +
 	"\x04name\x18\x01 \x01(\tB\x03\xe0A\bR\x04name\x12\x18\n" +

@@ -163,8 +163,10 @@ type FunctionConfig struct {
 	SystemVariant SystemVariant `protobuf:"varint,6,opt,name=system_variant,json=systemVariant,proto3,enum=sebs.type.v1.SystemVariant" json:"system_variant,omitempty"`
 	// The most sandboxes that may run at once; 0 means the platform's default.
 	MaxConcurrency int32 `protobuf:"varint,7,opt,name=max_concurrency,json=maxConcurrency,proto3" json:"max_concurrency,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// How many sandboxes the platform keeps initialised; 0 means none.
+	ProvisionedConcurrency int32 `protobuf:"varint,8,opt,name=provisioned_concurrency,json=provisionedConcurrency,proto3" json:"provisioned_concurrency,omitempty"`
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
 }
 
 func (x *FunctionConfig) Reset() {
@@ -242,6 +244,13 @@ func (x *FunctionConfig) GetSystemVariant() SystemVariant {
 func (x *FunctionConfig) GetMaxConcurrency() int32 {
 	if x != nil {
 		return x.MaxConcurrency
+	}
+	return 0
+}
+
+func (x *FunctionConfig) GetProvisionedConcurrency() int32 {
+	if x != nil {
+		return x.ProvisionedConcurrency
 	}
 	return 0
 }
@@ -495,7 +504,7 @@ var File_sebs_type_v1_function_proto protoreflect.FileDescriptor
 
 const file_sebs_type_v1_function_proto_rawDesc = "" +
 	"\n" +
-	"\x1bsebs/type/v1/function.proto\x12\fsebs.type.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bsebs/type/v1/platform.proto\"\xe7\x03\n" +
+	"\x1bsebs/type/v1/function.proto\x12\fsebs.type.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bsebs/type/v1/platform.proto\"\xa9\x04\n" +
 	"\x0eFunctionConfig\x123\n" +
 	"\x0ftimeout_seconds\x18\x01 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\x90\x1c(\x00R\x0etimeoutSeconds\x12(\n" +
@@ -504,7 +513,8 @@ const file_sebs_type_v1_function_proto_rawDesc = "" +
 	"\farchitecture\x18\x04 \x01(\x0e2\x1a.sebs.type.v1.ArchitectureR\farchitecture\x12O\n" +
 	"\venvironment\x18\x05 \x03(\v2-.sebs.type.v1.FunctionConfig.EnvironmentEntryR\venvironment\x12B\n" +
 	"\x0esystem_variant\x18\x06 \x01(\x0e2\x1b.sebs.type.v1.SystemVariantR\rsystemVariant\x120\n" +
-	"\x0fmax_concurrency\x18\a \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\x0emaxConcurrency\x1a>\n" +
+	"\x0fmax_concurrency\x18\a \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\x0emaxConcurrency\x12@\n" +
+	"\x17provisioned_concurrency\x18\b \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\x16provisionedConcurrency\x1a>\n" +
 	"\x10EnvironmentEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb5\x02\n" +

@@ -397,7 +397,9 @@ type Deployment struct {
 	// The name of the credential that the services use; empty means `default`.
 	Credential string `protobuf:"bytes,9,opt,name=credential,proto3" json:"credential,omitempty"`
 	// Tables by benchmark and logical name.
-	Tables        []*TableBinding `protobuf:"bytes,10,rep,name=tables,proto3" json:"tables,omitempty"`
+	Tables []*TableBinding `protobuf:"bytes,10,rep,name=tables,proto3" json:"tables,omitempty"`
+	// Settings of the platform by the names of SeBS's configuration, such as `lambda-role` or `use-function-url` on AWS. Never secrets.
+	Settings      map[string]string `protobuf:"bytes,11,rep,name=settings,proto3" json:"settings,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -502,6 +504,13 @@ func (x *Deployment) GetTables() []*TableBinding {
 	return nil
 }
 
+func (x *Deployment) GetSettings() map[string]string {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
 // A table that serves a benchmark.
 type TableBinding struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -595,7 +604,7 @@ const file_sebs_type_v1_platform_proto_rawDesc = "" +
 	"\avariant\x18\x03 \x01(\tB\x15\xbaH\x12r\x10\x18 2\f^[a-z0-9-]*$R\avariant\"U\n" +
 	"\rBucketBinding\x12,\n" +
 	"\x04role\x18\x01 \x01(\x0e2\x18.sebs.type.v1.BucketRoleR\x04role\x12\x16\n" +
-	"\x06bucket\x18\x02 \x01(\tR\x06bucket\"\xb9\x03\n" +
+	"\x06bucket\x18\x02 \x01(\tR\x06bucket\"\xba\x04\n" +
 	"\n" +
 	"Deployment\x12\x17\n" +
 	"\x04name\x18\x01 \x01(\tB\x03\xe0A\bR\x04name\x12\x1f\n" +
@@ -612,7 +621,11 @@ const file_sebs_type_v1_platform_proto_rawDesc = "" +
 	"credential\x18\t \x01(\tR\n" +
 	"credential\x127\n" +
 	"\x06tables\x18\n" +
-	" \x03(\v2\x1a.sebs.type.v1.TableBindingB\x03\xe0A\x03R\x06tables\"\xab\x01\n" +
+	" \x03(\v2\x1a.sebs.type.v1.TableBindingB\x03\xe0A\x03R\x06tables\x12B\n" +
+	"\bsettings\x18\v \x03(\v2&.sebs.type.v1.Deployment.SettingsEntryR\bsettings\x1a;\n" +
+	"\rSettingsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xab\x01\n" +
 	"\fTableBinding\x12\x1c\n" +
 	"\tbenchmark\x18\x01 \x01(\tR\tbenchmark\x12!\n" +
 	"\flogical_name\x18\x02 \x01(\tR\vlogicalName\x12\x14\n" +
@@ -657,7 +670,7 @@ func file_sebs_type_v1_platform_proto_rawDescGZIP() []byte {
 }
 
 var file_sebs_type_v1_platform_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_sebs_type_v1_platform_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_sebs_type_v1_platform_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_sebs_type_v1_platform_proto_goTypes = []any{
 	(Language)(0),                 // 0: sebs.type.v1.Language
 	(Architecture)(0),             // 1: sebs.type.v1.Architecture
@@ -667,20 +680,22 @@ var file_sebs_type_v1_platform_proto_goTypes = []any{
 	(*BucketBinding)(nil),         // 5: sebs.type.v1.BucketBinding
 	(*Deployment)(nil),            // 6: sebs.type.v1.Deployment
 	(*TableBinding)(nil),          // 7: sebs.type.v1.TableBinding
-	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
+	nil,                           // 8: sebs.type.v1.Deployment.SettingsEntry
+	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
 }
 var file_sebs_type_v1_platform_proto_depIdxs = []int32{
 	0, // 0: sebs.type.v1.Runtime.language:type_name -> sebs.type.v1.Language
 	3, // 1: sebs.type.v1.BucketBinding.role:type_name -> sebs.type.v1.BucketRole
 	5, // 2: sebs.type.v1.Deployment.buckets:type_name -> sebs.type.v1.BucketBinding
-	8, // 3: sebs.type.v1.Deployment.create_time:type_name -> google.protobuf.Timestamp
-	8, // 4: sebs.type.v1.Deployment.expire_time:type_name -> google.protobuf.Timestamp
+	9, // 3: sebs.type.v1.Deployment.create_time:type_name -> google.protobuf.Timestamp
+	9, // 4: sebs.type.v1.Deployment.expire_time:type_name -> google.protobuf.Timestamp
 	7, // 5: sebs.type.v1.Deployment.tables:type_name -> sebs.type.v1.TableBinding
-	6, // [6:6] is the sub-list for method output_type
-	6, // [6:6] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	8, // 6: sebs.type.v1.Deployment.settings:type_name -> sebs.type.v1.Deployment.SettingsEntry
+	7, // [7:7] is the sub-list for method output_type
+	7, // [7:7] is the sub-list for method input_type
+	7, // [7:7] is the sub-list for extension type_name
+	7, // [7:7] is the sub-list for extension extendee
+	0, // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_sebs_type_v1_platform_proto_init() }
@@ -694,7 +709,7 @@ func file_sebs_type_v1_platform_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sebs_type_v1_platform_proto_rawDesc), len(file_sebs_type_v1_platform_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   4,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
