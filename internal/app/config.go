@@ -152,9 +152,10 @@ func DefaultConfig(name string) Config {
 	}
 }
 
-// serviceNames are the sections that one configuration file for all processes may have besides those of [Config].
+// serviceNames are the sections that one configuration file for all processes may have besides those of [Config]: those of
+// the services, and those of the clouds, which several services read.
 func serviceNames() []string {
-	return []string{"storage", "builder", "deployer", "invoker", "metrics", "experiments", "local", "gateway"}
+	return []string{"storage", "builder", "deployer", "invoker", "metrics", "experiments", "local", "gateway", "aws"}
 }
 
 // Validate reports every problem, each with its key.
