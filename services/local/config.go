@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sebs-suite/sebs/internal/secret"
+	"github.com/sebs-suite/sebs/services/local/sandbox/docker"
 )
 
 // Config is the section "local" of the configuration.
@@ -33,6 +34,11 @@ type Config struct {
 	FirstUID int `yaml:"first_uid"`
 	// Images names the image per runtime for docker sandboxes, with keys such as "python.3.11" or "nodejs.20".
 	Images map[string]string `yaml:"images"`
+	// PullImages says which images of functions are pulled that are not on this machine: loopback (those of registries on
+	// this machine), always or never.
+	PullImages string `yaml:"pull_images"`
+	// RegistryCredential names the credential of platform `registry` that pulls log in with; empty is the default one.
+	RegistryCredential string `yaml:"registry_credential"`
 	// NoEgress keeps functions from reaching anything but this machine. Only docker sandboxes can be held back, so no others
 	// are used then.
 	NoEgress bool `yaml:"no_egress"`
@@ -46,6 +52,7 @@ func DefaultConfig() Config {
 	return Config{
 		Sandbox: "auto", Listen: "127.0.0.1:0", FirstPort: 9000, LastPort: 9999, KeepAlive: 10 * time.Minute,
 		InitTimeout: 30 * time.Second, MaxConcurrency: 100, MaxSandboxes: 1000, CPUShare: true, FirstUID: 400_000,
+		PullImages: string(docker.PullLoopback),
 	}
 }
 
@@ -59,6 +66,11 @@ func (c *Config) Validate() error {
 	case "auto", "docker", "process":
 	default:
 		bad("sandbox", "is %q and has to be auto, docker or process", c.Sandbox)
+	}
+	switch docker.Pull(c.PullImages) {
+	case docker.PullLoopback, docker.PullAlways, docker.PullNever:
+	default:
+		bad("pull_images", "is %q and has to be loopback, always or never", c.PullImages)
 	}
 	if c.Sandbox == "process" && c.NoEgress {
 		bad("no_egress", "cannot be had with process sandboxes; set sandbox to docker")

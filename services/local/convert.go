@@ -113,6 +113,7 @@ func (s *Server) function(d *host.Definition, sandboxes int) *localv1.LocalFunct
 		CreateTime:   timestamppb.New(d.Created),
 		UpdateTime:   timestamppb.New(d.Updated),
 		SandboxKind:  kindEnums[d.Kind],
+		ImageUri:     c.Image,
 	}
 	for name := range c.Secrets {
 		out.Configuration.SecretEnvironment[name] = ""

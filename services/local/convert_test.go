@@ -63,12 +63,12 @@ func TestConfigReportsEverything(t *testing.T) {
 	if err := good.Validate(); err != nil {
 		t.Errorf("the default configuration: %v", err)
 	}
-	bad := Config{Sandbox: "vm", Listen: "0.0.0.0:1", FirstPort: 10, LastPort: 5, FirstUID: 5, Images: map[string]string{"python": ""}}
+	bad := Config{Sandbox: "vm", Listen: "0.0.0.0:1", FirstPort: 10, LastPort: 5, FirstUID: 5, Images: map[string]string{"python": ""}, PullImages: "sometimes"}
 	if err := (&Config{Sandbox: "process", NoEgress: true}).Validate(); err == nil || !strings.Contains(err.Error(), "no_egress") {
 		t.Errorf("process sandboxes without egress: %v", err)
 	}
 	err := bad.Validate()
-	for _, key := range []string{"sandbox", "listen", "first_port", "keep_alive", "init_timeout", "max_concurrency", "max_sandboxes", "first_uid", "images"} {
+	for _, key := range []string{"sandbox", "listen", "first_port", "keep_alive", "init_timeout", "max_concurrency", "max_sandboxes", "first_uid", "images", "pull_images"} {
 		if err == nil || !strings.Contains(err.Error(), key) {
 			t.Errorf("the error does not name %s: %v", key, err)
 		}

@@ -101,10 +101,13 @@ func (s *Server) DeployFunction(stream grpc.ClientStreamingServer[localv1.Deploy
 	if err != nil {
 		return err
 	}
+	if config.Image = spec.GetImageUri(); config.Image != "" && (spec.GetArchiveSha256() != "" || spec.GetArchiveSizeBytes() != 0) {
+		return errs.Fields(errs.Field("function.image_uri", "and an archive exclude each other; send one"))
+	}
 	archive := &chunkReader{stream: stream}
 	def, err := s.host.Deploy(stream.Context(), host.Spec{
 		Name: spec.GetFunctionId(), Config: config, ArchiveSHA256: spec.GetArchiveSha256(),
-		CodeHash: cmp.Or(spec.GetCodeHash(), spec.GetArchiveSha256()), Replace: spec.GetReplaceExisting(),
+		CodeHash: cmp.Or(spec.GetCodeHash(), spec.GetArchiveSha256(), spec.GetImageUri()), Replace: spec.GetReplaceExisting(),
 	}, archive)
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sebs-suite/sebs/internal/app"
+	"github.com/sebs-suite/sebs/platform/registry"
 	"github.com/sebs-suite/sebs/runtimes"
 	"github.com/sebs-suite/sebs/services/local/front"
 	"github.com/sebs-suite/sebs/services/local/host"
@@ -108,7 +109,7 @@ func openKinds(ctx context.Context, p *app.Process, config Config, dir string) (
 	var kinds []host.Kind
 	notes := map[string]string{}
 	if config.Sandbox != "process" {
-		k, err := openDocker(ctx, p.Log, config, dir)
+		k, err := openDocker(ctx, p, config, dir)
 		switch {
 		case err == nil:
 			p.OnClose("docker sandboxes", k.Close)
@@ -146,14 +147,17 @@ func openKinds(ctx context.Context, p *app.Process, config Config, dir string) (
 // engineTimeout bounds the question whether a Docker Engine is there.
 const engineTimeout = 5 * time.Second
 
-func openDocker(ctx context.Context, log *slog.Logger, config Config, dir string) (*docker.Kind, error) {
+func openDocker(ctx context.Context, p *app.Process, config Config, dir string) (*docker.Kind, error) {
 	ctx, cancel := context.WithTimeout(ctx, engineTimeout)
 	defer cancel()
 	owner, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, fmt.Errorf("name the owner of containers: %w", err)
 	}
-	return docker.Open(ctx, docker.Options{Owner: owner, Images: config.Images, NoEgress: config.NoEgress, Log: log})
+	return docker.Open(ctx, docker.Options{
+		Owner: owner, Images: config.Images, NoEgress: config.NoEgress, Log: p.Log, Pull: docker.Pull(config.PullImages),
+		Login: registry.NewKeychain(p.Credentials, config.RegistryCredential, false).Login,
+	})
 }
 
 // tell says in one line which kind of sandbox functions get by default, and why not another one.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -62,7 +63,7 @@ func (d *Driver) Capabilities(ctx context.Context) (driver.Capabilities, error) 
 		MaxMemoryMB:       maxMemoryMB,
 		MaxTimeout:        maxTimeout,
 		MaxPayloadBytes:   maxPayloadBytes,
-		ContainerImages:   driver.No("the local platform deploys zip archives; its containers come from the runtimes' images"),
+		ContainerImages:   containerImages(host),
 		AsyncInvoke:       driver.Yes(),
 		AsyncResults:      driver.No("the local platform keeps the record of a queued call, not its answer"),
 		ColdStartControl:  driver.Yes(),
@@ -123,8 +124,29 @@ func (d *Driver) UpdateCode(ctx context.Context, name string, code driver.Code, 
 	return d.deploy(ctx, name, code, configurationOf(config, before.GetConfiguration().GetLabels()), true)
 }
 
+// containerImages tells whether the host has the kind of sandbox that images need.
+func containerImages(host *localv1.Host) driver.Ability {
+	if slices.Contains(host.GetSandboxKinds(), localv1.SandboxKind_SANDBOX_KIND_DOCKER) {
+		return driver.Yes()
+	}
+	reason := host.GetSandboxNotes()["docker"]
+	if reason == "" {
+		reason = "it has no docker sandboxes"
+	}
+	return driver.No("images run in docker sandboxes only, and the local platform has none here: " + reason)
+}
+
 // deploy streams the function's description and its code.
 func (d *Driver) deploy(ctx context.Context, name string, code driver.Code, configuration *localv1.LocalConfiguration, replace bool) (driver.Function, error) {
+	if code.ImageURI != "" {
+		fn, err := d.stream(ctx, strings.NewReader(""), &localv1.FunctionSpec{
+			FunctionId: name, Configuration: configuration, ImageUri: code.ImageURI, CodeHash: code.Digest, ReplaceExisting: replace,
+		})
+		if err != nil {
+			return driver.Function{}, err
+		}
+		return function(fn), nil
+	}
 	if code.Open == nil {
 		return driver.Function{}, errs.InvalidArgument("CODE_MISSING", "function %s has no code archive; build a package for platform local", name)
 	}

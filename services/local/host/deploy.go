@@ -25,7 +25,7 @@ type Spec struct {
 }
 
 // Deploy creates a function, or puts a new version in force. The archive is a zip file; it is not read when the code with
-// that digest is already there.
+// that digest is already there, or when the configuration names an image.
 func (h *Host) Deploy(ctx context.Context, spec Spec, archive io.Reader) (*Definition, error) {
 	if err := checkName(spec.Name); err != nil {
 		return nil, err
@@ -39,6 +39,9 @@ func (h *Host) Deploy(ctx context.Context, spec Spec, archive io.Reader) (*Defin
 	}
 	if existing != nil && !spec.Replace {
 		return nil, alreadyExists(spec.Name)
+	}
+	if err := h.fetchImage(ctx, spec.Config); err != nil {
+		return nil, fmt.Errorf("deploy function %s: %w", spec.Name, err)
 	}
 	kind, err := h.choose(ctx, &spec.Config)
 	if err != nil {
@@ -57,6 +60,25 @@ func (h *Host) Deploy(ctx context.Context, spec Spec, archive io.Reader) (*Defin
 		return nil, errs.Aborted("CODE_REMOVED", "the code of function %q was removed while it was being deployed; deploy it again", spec.Name)
 	}
 	return h.install(spec, digest, kind)
+}
+
+// ImageFetcher is implemented by kinds of sandbox that can bring an image onto this machine.
+type ImageFetcher interface {
+	// FetchImage brings an image here that is not, or tells why it may not or cannot.
+	FetchImage(ctx context.Context, image string) error
+}
+
+// fetchImage has the image of a function brought here by the kinds that can.
+func (h *Host) fetchImage(ctx context.Context, c Config) error {
+	if c.Image == "" {
+		return nil
+	}
+	for _, k := range h.options.Kinds {
+		if fetcher, ok := k.(ImageFetcher); ok && (c.SandboxKind == "" || c.SandboxKind == k.Name()) {
+			return fetcher.FetchImage(ctx, c.Image)
+		}
+	}
+	return nil // the choice of the kind tells that images need another one
 }
 
 // choose picks the kind and completes a runtime without a version.
@@ -166,11 +188,16 @@ func (h *Host) wanted(digest string) bool {
 }
 
 // Configure puts a new configuration in force; running sandboxes of the old one are retired. Secrets that are named without a value keep
-// the one they have.
+// the one they have, and a function keeps its image.
 func (h *Host) Configure(ctx context.Context, name string, c Config) (*Definition, error) {
 	if err := c.complete(); err != nil {
 		return nil, err
 	}
+	f, err := h.find(name)
+	if err != nil {
+		return nil, err
+	}
+	c.Image = f.definition().Config.Image
 	kind, err := h.choose(ctx, &c)
 	if err != nil {
 		return nil, fmt.Errorf("configure function %s: %w", name, err)
@@ -178,6 +205,7 @@ func (h *Host) Configure(ctx context.Context, name string, c Config) (*Definitio
 	return h.change(name, func(d *Definition) {
 		old := *d
 		d.Config, d.Kind = c, kind.Name()
+		d.Config.Image = old.Config.Image
 		d.Version++
 		d.keepSecrets(&old)
 	})

@@ -1,7 +1,8 @@
 // Package docker runs functions in hardened containers of a Docker Engine.
 //
 // Containers have no capabilities, cannot win privileges, see a read-only root, and are limited in memory, processor time and
-// processes. They carry labels by which a later host finds and removes them. Images are never pulled.
+// processes. They carry labels by which a later host finds and removes them. Images of runtimes are never pulled, those of
+// functions only as [Options].Pull says.
 package docker
 
 import (
@@ -50,6 +51,10 @@ type Options struct {
 	Owner string
 	// Images names the image per runtime, with keys such as "python.3.11".
 	Images map[string]string
+	// Pull says which images of functions may be pulled; empty means PullLoopback.
+	Pull Pull
+	// Login returns user and password for a registry, empty where there are none; nil never logs in.
+	Login func(ctx context.Context, registry string) (username, password string, err error)
 	// NoEgress puts containers into a network that reaches nothing but this machine.
 	NoEgress bool
 	Log      *slog.Logger

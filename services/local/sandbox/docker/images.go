@@ -26,6 +26,9 @@ const (
 
 var sebsSuffixes = []string{"-1.2.1", "-1.2.0", ""}
 
+// reasonMissing stands in the errors of images that are not on this machine.
+const reasonMissing = "IMAGE_MISSING"
+
 // foundFor is how long it is believed that an image is there or not.
 const foundFor = 5 * time.Second
 
@@ -88,9 +91,17 @@ func (i *images) find(ctx context.Context, r sandbox.Runtime) (string, error) {
 func (i *images) check(ctx context.Context, name string) error {
 	present, err := i.present(ctx, name)
 	if err == nil && !present {
-		err = errs.FailedPrecondition("IMAGE_MISSING", "the image %s is not on this machine, and images are never pulled unasked; run `docker pull %s`", name, name).With("image", name)
+		err = absent(name, "images are not pulled unasked")
 	}
 	return err
+}
+
+// absent tells how a function's image comes here. An image that is named by its id alone was built here and is in no registry.
+func absent(name, why string) error {
+	if strings.HasPrefix(name, "sha256:") {
+		return errs.FailedPrecondition(reasonMissing, "the image %s is not on this machine any more; build it again with --update-code", name).With("image", name)
+	}
+	return errs.FailedPrecondition(reasonMissing, "the image %s is not on this machine, and %s; run `docker pull %s`, or set local.pull_images to always", name, why, name).With("image", name)
 }
 
 // missing names the commands that bring the image.
@@ -100,7 +111,7 @@ func missing(r sandbox.Runtime, name string) error {
 	if base != "" && r.Version != "" {
 		remedy = fmt.Sprintf("make it with `docker pull %s && docker tag %s %s`", base, base, name)
 	}
-	return errs.FailedPrecondition("IMAGE_MISSING",
+	return errs.FailedPrecondition(reasonMissing,
 		"the image %s for %s is not on this machine, and images are never pulled unasked; %s, or use process sandboxes", name, r, remedy).
 		With("image", name)
 }

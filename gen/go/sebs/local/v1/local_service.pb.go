@@ -503,8 +503,10 @@ type FunctionSpec struct {
 	CodeHash string `protobuf:"bytes,5,opt,name=code_hash,json=codeHash,proto3" json:"code_hash,omitempty"`
 	// Whether an existing function is replaced; otherwise ALREADY_EXISTS.
 	ReplaceExisting bool `protobuf:"varint,6,opt,name=replace_existing,json=replaceExisting,proto3" json:"replace_existing,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// A container image with its own entry point instead of an archive: a reference that the Docker Engine knows or may pull. No chunks follow then.
+	ImageUri      string `protobuf:"bytes,7,opt,name=image_uri,json=imageUri,proto3" json:"image_uri,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *FunctionSpec) Reset() {
@@ -577,6 +579,13 @@ func (x *FunctionSpec) GetReplaceExisting() bool {
 		return x.ReplaceExisting
 	}
 	return false
+}
+
+func (x *FunctionSpec) GetImageUri() string {
+	if x != nil {
+		return x.ImageUri
+	}
+	return ""
 }
 
 // One message of a deployment.
@@ -690,7 +699,9 @@ type LocalFunction struct {
 	// When the function was last changed.
 	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
 	// The kind of sandbox in use.
-	SandboxKind   SandboxKind `protobuf:"varint,11,opt,name=sandbox_kind,json=sandboxKind,proto3,enum=sebs.local.v1.SandboxKind" json:"sandbox_kind,omitempty"`
+	SandboxKind SandboxKind `protobuf:"varint,11,opt,name=sandbox_kind,json=sandboxKind,proto3,enum=sebs.local.v1.SandboxKind" json:"sandbox_kind,omitempty"`
+	// The container image; empty for a function that was deployed as an archive.
+	ImageUri      string `protobuf:"bytes,12,opt,name=image_uri,json=imageUri,proto3" json:"image_uri,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -800,6 +811,13 @@ func (x *LocalFunction) GetSandboxKind() SandboxKind {
 		return x.SandboxKind
 	}
 	return SandboxKind_SANDBOX_KIND_UNSPECIFIED
+}
+
+func (x *LocalFunction) GetImageUri() string {
+	if x != nil {
+		return x.ImageUri
+	}
+	return ""
 }
 
 // A storage trigger.
@@ -2669,7 +2687,7 @@ const file_sebs_local_v1_local_service_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xcd\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf4\x02\n" +
 	"\fFunctionSpec\x12L\n" +
 	"\vfunction_id\x18\x01 \x01(\tB+\xe0A\x02\xbaH%r#\x10\x01\x18\x8c\x012\x1c^[A-Za-z0-9][A-Za-z0-9._-]*$R\n" +
 	"functionId\x12R\n" +
@@ -2677,11 +2695,12 @@ const file_sebs_local_v1_local_service_proto_rawDesc = "" +
 	"\x0earchive_sha256\x18\x03 \x01(\tR\rarchiveSha256\x12,\n" +
 	"\x12archive_size_bytes\x18\x04 \x01(\x03R\x10archiveSizeBytes\x12\x1b\n" +
 	"\tcode_hash\x18\x05 \x01(\tR\bcodeHash\x12)\n" +
-	"\x10replace_existing\x18\x06 \x01(\bR\x0freplaceExisting\"r\n" +
+	"\x10replace_existing\x18\x06 \x01(\bR\x0freplaceExisting\x12%\n" +
+	"\timage_uri\x18\a \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\bimageUri\"r\n" +
 	"\x15DeployFunctionRequest\x129\n" +
 	"\bfunction\x18\x01 \x01(\v2\x1b.sebs.local.v1.FunctionSpecH\x00R\bfunction\x12\x16\n" +
 	"\x05chunk\x18\x02 \x01(\fH\x00R\x05chunkB\x06\n" +
-	"\x04part\"\x81\x04\n" +
+	"\x04part\"\x9e\x04\n" +
 	"\rLocalFunction\x12\x1f\n" +
 	"\vfunction_id\x18\x01 \x01(\tR\n" +
 	"functionId\x12G\n" +
@@ -2697,7 +2716,8 @@ const file_sebs_local_v1_local_service_proto_rawDesc = "" +
 	"\vupdate_time\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"updateTime\x12=\n" +
-	"\fsandbox_kind\x18\v \x01(\x0e2\x1a.sebs.local.v1.SandboxKindR\vsandboxKind\"g\n" +
+	"\fsandbox_kind\x18\v \x01(\x0e2\x1a.sebs.local.v1.SandboxKindR\vsandboxKind\x12\x1b\n" +
+	"\timage_uri\x18\f \x01(\tR\bimageUri\"g\n" +
 	"\x0eStorageTrigger\x12\x16\n" +
 	"\x06bucket\x18\x01 \x01(\tR\x06bucket\x12\x16\n" +
 	"\x06prefix\x18\x02 \x01(\tR\x06prefix\x12%\n" +
