@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -335,6 +337,28 @@ func (p *Platform) Discover(ctx context.Context, deployment string) ([]driver.Re
 		return nil, p.wrap(err, "discover the resources of deployment %s", deployment)
 	}
 	return resources, nil
+}
+
+// FindDeployments lists the resource ids with which functions, or anything else that the
+// platform can list by its label, are labelled. They are in alphabetical order.
+func (p *Platform) FindDeployments(ctx context.Context) ([]string, error) {
+	if finder, ok := p.driver.(driver.DeploymentFinder); ok {
+		ids, err := retry(ctx, p, "FindDeployments", finder.FindDeployments)
+		if err != nil {
+			return nil, p.wrap(err, "find deployments")
+		}
+		return ids, nil
+	}
+	found := make(map[string]bool)
+	for fn, err := range p.Functions(ctx, "") {
+		if err != nil {
+			return nil, err
+		}
+		if fn.Deployment != "" {
+			found[fn.Deployment] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(found)), nil
 }
 
 // DeleteResource removes one thing that Discover named. It answers false where it

@@ -14,9 +14,9 @@ import (
 	typev1 "github.com/sebs-suite/sebs/gen/go/sebs/type/v1"
 	"github.com/sebs-suite/sebs/internal/cache"
 	"github.com/sebs-suite/sebs/internal/errs"
-	"github.com/sebs-suite/sebs/platform/faas/driver"
 	"github.com/sebs-suite/sebs/internal/events"
 	"github.com/sebs-suite/sebs/platform/faas"
+	"github.com/sebs-suite/sebs/platform/faas/driver"
 )
 
 // Dependencies is what a Deployer stands on.

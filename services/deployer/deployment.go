@@ -34,6 +34,12 @@ func (d *Deployer) CreateDeployment(ctx context.Context, req *deployerv1.CreateD
 	if err != nil {
 		return nil, err
 	}
+	if err := d.platforms.table.Check(name); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(checkSettings(name, req.GetSettings()), checkBuckets(req.GetBuckets())); err != nil {
+		return nil, err
+	}
 	platform, err := d.platforms.get(ctx, name, driver.Scope{Credential: req.GetCredential(), Region: req.GetRegion()})
 	if err != nil {
 		return nil, err
@@ -53,6 +59,10 @@ func (d *Deployer) CreateDeployment(ctx context.Context, req *deployerv1.CreateD
 		return nil, err
 	}
 	target := deploymentName{name, id}
+	var expires *timestamppb.Timestamp
+	if req.GetTtl() != nil {
+		expires = timestamppb.New(time.Now().Add(req.GetTtl().AsDuration()))
+	}
 	record, err := d.getDeployment(ctx, target)
 	created := errs.Is(err, codes.NotFound)
 	switch {
@@ -60,10 +70,9 @@ func (d *Deployer) CreateDeployment(ctx context.Context, req *deployerv1.CreateD
 		record = &typev1.Deployment{
 			Name: target.String(), Platform: name, ResourcesId: id, Account: identity.Account,
 			Region: cmp.Or(req.GetRegion(), identity.Region), Credential: req.GetCredential(), CreateTime: timestamppb.Now(),
+			ExpireTime: expires,
 		}
-		if req.GetTtl() != nil {
-			record.ExpireTime = timestamppb.New(time.Now().Add(req.GetTtl().AsDuration()))
-		}
+		merge(record, req.GetSettings(), req.GetBuckets())
 		if _, err := d.records.Create(ctx, target.key(), record); err != nil {
 			return nil, fmt.Errorf("record deployment %s: %w", id, err)
 		}
@@ -71,6 +80,16 @@ func (d *Deployer) CreateDeployment(ctx context.Context, req *deployerv1.CreateD
 		return nil, err
 	default:
 		if err := checkReuse(ctx, platform, record, req.GetRegion()); err != nil {
+			return nil, err
+		}
+		record, err = d.adjust(ctx, target, record, func(record *typev1.Deployment) bool {
+			changed := merge(record, req.GetSettings(), req.GetBuckets())
+			if expires != nil {
+				record.ExpireTime, changed = expires, true
+			}
+			return changed
+		})
+		if err != nil {
 			return nil, err
 		}
 	}

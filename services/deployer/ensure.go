@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
@@ -119,8 +121,18 @@ func (d *Deployer) resolve(ctx context.Context, req *deployerv1.EnsureFunctionRe
 			return nil, err
 		}
 	}
-	e.code = d.codeOf(e.pkg)
+	const container = typev1.SystemVariant_SYSTEM_VARIANT_CONTAINER
+	if want, have := e.config.GetSystemVariant(), e.pkg.GetSystemVariant(); have != 0 && (want == container) != (have == container) {
+		return nil, errs.Fields(errs.Field("config.system_variant", "is %s, the package %s; build a package of that variant",
+			variantName(want), variantName(have)))
+	}
+	e.code = d.codeOf(parent, e.pkg)
 	return e, d.chooseName(ctx, e, parent, req.GetFunctionId())
+}
+
+// variantName is the variant's name in SeBS files.
+func variantName(variant typev1.SystemVariant) string {
+	return strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(variant.String(), "SYSTEM_VARIANT_")), "_", "-")
 }
 
 // chooseName sets the function's name: the requested one in the platform's form, the
@@ -295,8 +307,13 @@ func (e *ensuring) stale(seen observed) bool {
 	}
 	for _, trigger := range seen.record.GetTriggers() {
 		actual := actualTrigger(seen.actual, driver.TriggerTypeFromProto(trigger.GetType()))
-		if actual == nil || actual.URL != trigger.GetUrl() {
+		if actual == nil || actual.URL != trigger.GetUrl() || outdated(e.deployment.GetPlatform(), e.deployment.GetSettings(), actual) {
 			return true
+		}
+		for name, value := range actual.Attributes {
+			if trigger.GetAttributes()[name] != value {
+				return true
+			}
 		}
 	}
 	return false
@@ -362,9 +379,14 @@ func (d *Deployer) apply(ctx context.Context, e *ensuring, seen observed, want d
 func (d *Deployer) create(ctx context.Context, e *ensuring, want driver.Config) (driver.Function, error) {
 	labels := make(map[string]string)
 	e.stores.mark(labels)
+	// Kept by the platform as well, so that it is known after the records were lost.
+	if expires := e.deployment.GetExpireTime(); expires != nil {
+		labels[labelExpires] = expires.AsTime().UTC().Format(time.RFC3339)
+	}
 	actual, fresh, err := e.platform.CreateFunction(ctx, driver.FunctionSpec{
 		Name: e.name.ID, Deployment: e.name.Deployment.ID, Benchmark: e.pkg.GetBenchmark(),
 		Config: want, Code: e.code, Labels: labels,
+		Buckets: functionBuckets(e.deployment), TablePrefix: tablePrefix(e.name.Deployment, e.stores), Settings: e.deployment.GetSettings(),
 	})
 	if err != nil || fresh {
 		return actual, err

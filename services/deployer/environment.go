@@ -127,6 +127,8 @@ func driverConfig(config *typev1.FunctionConfig) driver.Config {
 		MemoryMB:       int(config.GetMemoryMb()),
 		Timeout:        time.Duration(config.GetTimeoutSeconds()) * time.Second,
 		MaxConcurrency: int(config.GetMaxConcurrency()),
+
+		ProvisionedConcurrency: int(config.GetProvisionedConcurrency()),
 	}
 }
 
@@ -164,7 +166,11 @@ func differences(actual driver.Function, record *typev1.Function, want driver.Co
 	differ("runtime", have.Runtime.Language != want.Runtime.Language || have.Runtime.Version != want.Runtime.Version ||
 		variantOf(have.Runtime) != variantOf(want.Runtime))
 	differ("architecture", have.Architecture != want.Architecture)
-	differ("max_concurrency", want.MaxConcurrency != 0 && have.MaxConcurrency != want.MaxConcurrency)
+	// A platform may report a default of its own; it only counts where the suite had set something else.
+	differ("max_concurrency", have.MaxConcurrency != want.MaxConcurrency &&
+		(want.MaxConcurrency != 0 || record.GetConfig().GetMaxConcurrency() != 0))
+	differ("provisioned_concurrency", have.ProvisionedConcurrency != want.ProvisionedConcurrency &&
+		(want.ProvisionedConcurrency != 0 || record.GetConfig().GetProvisionedConcurrency() != 0))
 	differ("handler", have.Handler != "" && want.Handler != "" && have.Handler != want.Handler)
 	differ("environment", environmentDiffers(have.Environment, record.GetConfig().GetEnvironment(), want))
 	return names
@@ -211,6 +217,8 @@ func configProto(config driver.Config, variant typev1.SystemVariant) *typev1.Fun
 		SystemVariant:  variant,
 		MaxConcurrency: int32(config.MaxConcurrency),
 		Environment:    make(map[string]string),
+
+		ProvisionedConcurrency: int32(config.ProvisionedConcurrency),
 	}
 	for name, value := range config.Environment {
 		if !slices.Contains(config.Secrets, name) {

@@ -62,7 +62,12 @@ func (d *Deployer) GetDefaultFunctionName(ctx context.Context, req *deployerv1.G
 	if err != nil {
 		return nil, err
 	}
-	platform, err := d.platforms.get(ctx, parent.Platform, driver.Scope{})
+	// The name does not depend on the deployment's record, which may not be there yet.
+	deployment, err := d.getDeployment(ctx, parent)
+	if err != nil && !errs.Is(err, codes.NotFound) {
+		return nil, err
+	}
+	platform, err := d.platforms.get(ctx, parent.Platform, scopeOf(deployment))
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +93,7 @@ func (d *Deployer) GetDefaultFunctionName(ctx context.Context, req *deployerv1.G
 
 // updatable are the fields that UpdateFunction changes.
 func updatable() []string {
-	return []string{"config.timeout_seconds", "config.memory_mb", "config.environment", "config.max_concurrency", "package"}
+	return []string{"config.timeout_seconds", "config.memory_mb", "config.environment", "config.max_concurrency", "config.provisioned_concurrency", "package"}
 }
 
 // UpdateFunction changes configuration or code of a function.
@@ -169,7 +174,7 @@ func (d *Deployer) updated(ctx context.Context, platform *opened, name functionN
 			return driver.Config{}, nil, 0, err
 		}
 		w.config.Environment, w.handler = environment, pkg.GetHandler()
-		archive := d.codeOf(pkg)
+		archive := d.codeOf(name.Deployment, pkg)
 		code = &archive
 		record.Package = pkg.GetName()
 	}
@@ -191,7 +196,7 @@ func checkUpdate(req *deployerv1.UpdateFunctionRequest) (functionName, []string,
 	for _, path := range asked {
 		switch {
 		case path == "config":
-			paths = append(paths, updatable()[:4]...)
+			paths = append(paths, updatable()[:len(updatable())-1]...)
 		case slices.Contains(updatable(), path):
 			paths = append(paths, path)
 		default:
@@ -217,6 +222,8 @@ func change(config, asked *typev1.FunctionConfig, paths []string) {
 			config.Environment = asked.GetEnvironment()
 		case "config.max_concurrency":
 			config.MaxConcurrency = asked.GetMaxConcurrency()
+		case "config.provisioned_concurrency":
+			config.ProvisionedConcurrency = asked.GetProvisionedConcurrency()
 		}
 	}
 }

@@ -354,7 +354,7 @@ func TestRefusals(t *testing.T) {
 		message string
 	}{
 		{"unknown platform", &deployerv1.EnsureFunctionRequest{Parent: "platforms/ibm/deployments/a", Package: pkg}, codes.InvalidArgument, "PLATFORM_UNKNOWN", "aws, azure, gcp, local, openwhisk"},
-		{"platform without driver", &deployerv1.EnsureFunctionRequest{Parent: "platforms/aws/deployments/a", Package: pkg}, codes.Unimplemented, "PLATFORM_NOT_AVAILABLE", "aws"},
+		{"platform without driver", &deployerv1.EnsureFunctionRequest{Parent: "platforms/gcp/deployments/a", Package: pkg}, codes.Unimplemented, "PLATFORM_NOT_AVAILABLE", "gcp"},
 		{"unknown deployment", &deployerv1.EnsureFunctionRequest{Parent: "platforms/local/deployments/nope", Package: pkg}, codes.NotFound, "DEPLOYMENT_NOT_FOUND", "nope"},
 		{"bad parent", &deployerv1.EnsureFunctionRequest{Parent: "platforms/local/deployments/../x", Package: pkg}, codes.InvalidArgument, "INVALID_FIELDS", "must have the form"},
 		{"unknown package", &deployerv1.EnsureFunctionRequest{Parent: parent, Package: "packages/ffff"}, codes.NotFound, "PACKAGE_NOT_FOUND", "ffff"},

@@ -30,7 +30,7 @@ func (d *Deployer) ImportCache(ctx context.Context, req *deployerv1.ImportCacheR
 	if err != nil {
 		return nil, err
 	}
-	platform, err := d.platforms.get(ctx, name, driver.Scope{})
+	platform, err := d.platforms.get(ctx, name, driver.Scope{Region: req.GetRegion()})
 	if err != nil {
 		return nil, err
 	}

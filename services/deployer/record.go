@@ -22,6 +22,10 @@ const (
 	attributeHandler = "handler"
 )
 
+// labelExpires is the label of a function with the time, as RFC 3339 has it, after which
+// its deployment may be removed.
+const labelExpires = "expires"
+
 // recordOf returns the record of a function as the platform reports it. What only
 // the record knew before is kept.
 func recordOf(name functionName, actual driver.Function, before *typev1.Function) *typev1.Function {

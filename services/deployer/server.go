@@ -7,6 +7,7 @@ import (
 
 	"cloud.google.com/go/longrunning/autogen/longrunningpb"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/emptypb"
@@ -14,6 +15,7 @@ import (
 
 	deployerv1 "github.com/sebs-suite/sebs/gen/go/sebs/deployer/v1"
 	typev1 "github.com/sebs-suite/sebs/gen/go/sebs/type/v1"
+	"github.com/sebs-suite/sebs/internal/errs"
 	"github.com/sebs-suite/sebs/internal/operations"
 	"github.com/sebs-suite/sebs/platform/faas"
 	"github.com/sebs-suite/sebs/platform/faas/driver"
@@ -209,6 +211,11 @@ func (s *Server) ListPlatforms(ctx context.Context, _ *deployerv1.ListPlatformsR
 		var caps driver.Capabilities
 		if err == nil {
 			caps, err = platform.Capabilities(ctx)
+		}
+		if errs.Is(err, codes.FailedPrecondition) {
+			// A platform that nobody gave a credential for is no fault.
+			entry.Limits = map[string]string{"credentials": errs.ToStatus(err).Message()}
+			continue
 		}
 		if err != nil {
 			s.deployer.log.WarnContext(ctx, "ask a platform what it can do", "platform", name, "error", err)

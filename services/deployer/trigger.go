@@ -3,6 +3,7 @@ package deployer
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 
 	"google.golang.org/grpc/codes"
@@ -31,6 +32,7 @@ func triggerProto(name functionName, trigger driver.Trigger) *typev1.Trigger {
 		out.Attributes["prefix"] = trigger.Prefix
 		out.Attributes["results_prefix"] = cmp.Or(trigger.ResultsPrefix, resultsPrefix)
 	}
+	maps.Copy(out.Attributes, trigger.Attributes)
 	if trigger.Handle != "" {
 		out.Attributes[attributeHandle] = trigger.Handle
 	}
@@ -56,7 +58,8 @@ func actualTrigger(actual *driver.Function, kind driver.TriggerType) *driver.Tri
 }
 
 // mendTriggers makes the wanted triggers and those that the record has from before,
-// and writes them into the record as the platform reports them now.
+// anew where the deployment's settings ask for another kind, and writes them into the
+// record as the platform reports them now.
 func (d *Deployer) mendTriggers(ctx context.Context, platform *opened, deployment *typev1.Deployment, name functionName, record *typev1.Function, actual driver.Function, wanted []driver.TriggerType) error {
 	var mended []*typev1.Trigger
 	for _, kind := range triggerTypes() {
@@ -65,6 +68,12 @@ func (d *Deployer) mendTriggers(ctx context.Context, platform *opened, deploymen
 			continue
 		}
 		trigger := actualTrigger(&actual, kind)
+		if trigger != nil && outdated(platform.Name(), deployment.GetSettings(), trigger) {
+			if _, err := platform.DeleteTrigger(ctx, name.ID, kind); err != nil {
+				return err
+			}
+			trigger = nil
+		}
 		if trigger == nil {
 			made, err := d.makeTrigger(ctx, platform, deployment, name, kind)
 			if err != nil {
@@ -83,7 +92,7 @@ func (d *Deployer) mendTriggers(ctx context.Context, platform *opened, deploymen
 }
 
 func (d *Deployer) makeTrigger(ctx context.Context, platform *opened, deployment *typev1.Deployment, name functionName, kind driver.TriggerType) (driver.Trigger, error) {
-	spec := driver.TriggerSpec{Type: kind}
+	spec := driver.TriggerSpec{Type: kind, Settings: deployment.GetSettings()}
 	if kind == driver.TriggerStorage {
 		const role = typev1.BucketRole_BUCKET_ROLE_BENCHMARKS
 		spec.Bucket = bucketOf(deployment, role)

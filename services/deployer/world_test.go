@@ -2,7 +2,9 @@ package deployer_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"slices"
@@ -47,6 +49,8 @@ type storage struct {
 	secret      string
 	environment int
 	ensureFails error
+	// uploads are the objects that were stored, by bucket and key.
+	uploads map[string][]byte
 }
 
 func rid(name string) string { return name[strings.LastIndexByte(name, '/')+1:] }
@@ -157,6 +161,33 @@ func (s *storage) DownloadObject(req *storagev1.DownloadObjectRequest, stream gr
 	return nil
 }
 
+func (s *storage) UploadObject(stream grpc.ClientStreamingServer[storagev1.UploadObjectRequest, storagev1.UploadObjectResponse]) error {
+	var (
+		target  *storagev1.UploadTarget
+		content []byte
+	)
+	for {
+		part, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if part.GetTarget() != nil {
+			target = part.GetTarget()
+		}
+		content = append(content, part.GetChunk()...)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.uploads == nil {
+		s.uploads = make(map[string][]byte)
+	}
+	s.uploads[rid(target.GetBucket())+"/"+target.GetKey()] = content
+	return stream.SendAndClose(&storagev1.UploadObjectResponse{Object: &storagev1.Object{Key: target.GetKey()}})
+}
+
 // builder knows packages by digest.
 type builder struct {
 	builderv1.UnimplementedBuilderServiceServer
@@ -226,6 +257,20 @@ type world struct {
 	heard    *heard
 	endpoint string
 	conn     *grpc.ClientConn
+	// retry adjusts the patience with the platform.
+	retry faas.RetryPolicy
+
+	mu sync.Mutex
+	// scopes are those that the platform was opened for.
+	scopes []driver.Scope
+}
+
+// open opens the platform for whatever scope, and notes it.
+func (w *world) open(_ context.Context, scope driver.Scope) (driver.Driver, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.scopes = append(w.scopes, scope)
+	return w.memory, nil
 }
 
 // serve runs services on a connection in memory.
@@ -302,8 +347,8 @@ func (w *world) deployer(t *testing.T) *service {
 		t.Fatal(err)
 	}
 	d := deployer.New(deployer.Dependencies{
-		Platforms: faas.Table{"local": func(context.Context, driver.Scope) (driver.Driver, error) { return w.memory, nil }},
-		Options:   faas.Options{PollInterval: time.Millisecond},
+		Platforms: faas.Table{"local": w.open, "aws": w.open},
+		Options:   faas.Options{PollInterval: time.Millisecond, Retry: w.retry},
 		Records:   store, Events: w.heard,
 		Storage: storagev1.NewStorageServiceClient(w.conn),
 		Builder: builderv1.NewBuilderServiceClient(w.conn),

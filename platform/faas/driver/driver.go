@@ -77,6 +77,14 @@ type AsyncResulter interface {
 	AsyncResult(ctx context.Context, function, requestID string) (CallResult, error)
 }
 
+// DeploymentFinder is implemented by drivers of platforms on which things of a deployment
+// can be left that are neither functions nor buckets, such as roles and log groups.
+type DeploymentFinder interface {
+	// FindDeployments lists the resource ids with which anything on the platform is
+	// labelled, in alphabetical order. Discover of each of them names the things.
+	FindDeployments(ctx context.Context) ([]string, error)
+}
+
 // Scope says as whom and where a driver works.
 type Scope struct {
 	// Credential names the credential; empty is the default one.

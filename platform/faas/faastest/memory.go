@@ -38,15 +38,22 @@ type Memory struct {
 	Before func(ctx context.Context, call string) error
 	// PendingPolls is how many looks at a changed function find it unfinished.
 	PendingPolls int
+	// Images tells that functions may be container images.
+	Images bool
+	// Attributes, where it is set, makes the attributes of a trigger.
+	Attributes func(spec driver.TriggerSpec) map[string]string
 
 	mu        sync.Mutex
 	functions map[string]*memoryFunction
 	counts    map[string]int
 	requests  int
+	// others are things that are no functions, by deployment.
+	others map[string][]driver.Resource
 }
 
 type memoryFunction struct {
 	driver.Function
+	spec    driver.FunctionSpec
 	pending int
 	logs    []driver.LogLine
 	records []driver.InvocationRecord
@@ -54,7 +61,7 @@ type memoryFunction struct {
 
 // NewMemory returns an empty platform of the account "memory".
 func NewMemory() *Memory {
-	return &Memory{Account: "memory", functions: make(map[string]*memoryFunction), counts: make(map[string]int)}
+	return &Memory{Account: "memory", functions: make(map[string]*memoryFunction), counts: make(map[string]int), others: make(map[string][]driver.Resource)}
 }
 
 // Count returns how often a call succeeded, such as "CreateFunction".
@@ -69,6 +76,23 @@ func (m *Memory) Forget(name string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.functions, name)
+}
+
+// Spec returns what the function was made from.
+func (m *Memory) Spec(name string) driver.FunctionSpec {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if fn := m.functions[name]; fn != nil {
+		return fn.spec
+	}
+	return driver.FunctionSpec{}
+}
+
+// Add puts a thing that is no function on the platform.
+func (m *Memory) Add(deployment string, resource driver.Resource) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.others[deployment] = append(m.others[deployment], resource)
 }
 
 var namePattern = regexp.MustCompile(`^[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?$`)
@@ -107,6 +131,10 @@ func (m *Memory) Capabilities(ctx context.Context) (driver.Capabilities, error) 
 		return driver.Capabilities{}, err
 	}
 	defer done()
+	images := driver.No("the memory platform runs archives only")
+	if m.Images {
+		images = driver.Yes()
+	}
 	return driver.Capabilities{
 		Triggers: map[driver.TriggerType]driver.Ability{
 			driver.TriggerHTTP: driver.Yes(), driver.TriggerLibrary: driver.Yes(), driver.TriggerStorage: driver.Yes(),
@@ -117,7 +145,7 @@ func (m *Memory) Capabilities(ctx context.Context) (driver.Capabilities, error) 
 		MaxMemoryMB:       10240,
 		MaxTimeout:        15 * time.Minute,
 		MaxCodeBytes:      1 << 20,
-		ContainerImages:   driver.No("the memory platform runs archives only"),
+		ContainerImages:   images,
 		AsyncInvoke:       driver.Yes(),
 		ColdStartControl:  driver.Yes(),
 		MemoryApplied:     driver.Yes(),
@@ -190,7 +218,7 @@ func (m *Memory) CreateFunction(ctx context.Context, spec driver.FunctionSpec) (
 		m.counts["CreateFunction"]--
 		return driver.Function{}, fault(codes.AlreadyExists, "function %q exists", spec.Name)
 	}
-	fn := &memoryFunction{Function: driver.Function{
+	fn := &memoryFunction{spec: spec, Function: driver.Function{
 		Name: spec.Name, Handle: "memory:" + spec.Name, Deployment: spec.Deployment, Benchmark: spec.Benchmark,
 		Digest: spec.Code.Digest, Config: spec.Config, Labels: maps.Clone(spec.Labels), Created: time.Now(),
 	}}
@@ -306,6 +334,9 @@ func (m *Memory) CreateTrigger(ctx context.Context, function string, spec driver
 	if spec.Type == driver.TriggerHTTP {
 		trigger.URL = "http://memory.invalid/" + function
 	}
+	if m.Attributes != nil {
+		trigger.Attributes = m.Attributes(spec)
+	}
 	fn.Triggers = append(fn.Triggers, trigger)
 	return trigger, nil
 }
@@ -408,15 +439,48 @@ func (m *Memory) Discover(ctx context.Context, deployment string) ([]driver.Reso
 			found = append(found, driver.Resource{Type: driver.ResourceFunction, ID: name})
 		}
 	}
-	return found, nil
+	return append(found, m.others[deployment]...), nil
+}
+
+// FindDeployments implements driver.DeploymentFinder.
+func (m *Memory) FindDeployments(ctx context.Context) ([]string, error) {
+	done, err := m.begin(ctx, "FindDeployments")
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	found := make(map[string]bool)
+	for _, fn := range m.functions {
+		found[fn.Deployment] = true
+	}
+	for deployment := range m.others {
+		found[deployment] = true
+	}
+	delete(found, "")
+	return slices.Sorted(maps.Keys(found)), nil
 }
 
 // DeleteResource implements driver.Driver.
 func (m *Memory) DeleteResource(ctx context.Context, resource driver.Resource) error {
-	if resource.Type != driver.ResourceFunction {
-		return fault(codes.NotFound, "no %s %q", resource.Type, resource.ID)
+	if resource.Type == driver.ResourceFunction {
+		return m.DeleteFunction(ctx, resource.ID)
 	}
-	return m.DeleteFunction(ctx, resource.ID)
+	done, err := m.begin(ctx, "DeleteResource")
+	if err != nil {
+		return err
+	}
+	defer done()
+	for deployment, resources := range m.others {
+		left := slices.DeleteFunc(slices.Clone(resources), func(r driver.Resource) bool { return r == resource })
+		if len(left) == len(resources) {
+			continue
+		}
+		if m.others[deployment] = left; len(left) == 0 {
+			delete(m.others, deployment)
+		}
+		return nil
+	}
+	return fault(codes.NotFound, "no %s %q", resource.Type, resource.ID)
 }
 
 // Classify implements driver.Driver.
