@@ -1,0 +1,88 @@
+package org.serverlessbench;
+
+import java.time.Instant;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+
+/**
+ * Calls a benchmark's function and makes the answer of the suite around it.
+ *
+ * <p>The same on every platform. Adapters translate the platform's calling convention into one call of {@link #invoke}.
+ */
+public final class Core {
+    /** The benchmark's function. */
+    public interface Benchmark {
+        /** Handles one event. */
+        Map<String, Object> handler(Map<String, Object> event) throws Exception;
+    }
+
+    private final Benchmark benchmark;
+    private final ColdStartTracker tracker = new ColdStartTracker();
+
+    /** One per sandbox. */
+    public Core(Benchmark benchmark) {
+        this.benchmark = benchmark;
+    }
+
+    /** Runs the function once. What it throws passes through. */
+    public Map<String, Object> invoke(Map<String, Object> event, String requestId) throws Exception {
+        double income = System.currentTimeMillis() / 1000.0;
+        // Taken before the call: a cold request that fails leaves the sandbox warm for the next one.
+        boolean isCold = tracker.takeCold();
+        event.put("request-id", requestId);
+        event.put("income-timestamp", income);
+
+        Instant begin = Instant.now();
+        long started = System.nanoTime();
+        Map<String, Object> result = benchmark.handler(event);
+        long elapsed = System.nanoTime() - started;
+
+        Map<String, Object> answer = new LinkedHashMap<>();
+        answer.put("begin", timestamp(begin));
+        // From the monotonic clock: a step of the wall clock during the call must not bend the duration.
+        answer.put("end", timestamp(begin.plusNanos(elapsed)));
+        answer.put("results_time", 0);
+        answer.put("is_cold", isCold);
+        answer.put("result", result);
+        answer.put("request_id", requestId);
+        answer.put("container_id", tracker.containerId());
+        String coldStart = System.getenv("cold_start");
+        answer.put("cold_start_var", coldStart == null ? "" : coldStart);
+        return answer;
+    }
+
+    /** Seconds since the epoch as text with microseconds: "1764061200.104512". */
+    private static String timestamp(Instant time) {
+        String micros = Integer.toString(1_000_000 + time.getNano() / 1000);
+        return time.getEpochSecond() + "." + micros.substring(1);
+    }
+
+    /** The payload of an HTTP-style event: its body where that is a text. */
+    @SuppressWarnings("unchecked")
+    public static Map<String, Object> unwrap(Map<String, Object> event) {
+        if (event == null) {
+            return new LinkedHashMap<>();
+        }
+        if (!(event.get("body") instanceof String)) {
+            return event;
+        }
+        Object payload = Json.parse((String) event.get("body"));
+        if (!(payload instanceof Map)) {
+            throw new IllegalArgumentException("the request's body is no JSON object");
+        }
+        return (Map<String, Object>) payload;
+    }
+
+    /** Refuses an upload notification: there is no object store client for functions in Java. */
+    public static void refuseUpload(Map<String, Object> event) {
+        Object records = event.get("Records");
+        if (!(records instanceof List) || ((List<?>) records).isEmpty() || !(((List<?>) records).get(0) instanceof Map)) {
+            return;
+        }
+        if (((Map<?, ?>) ((List<?>) records).get(0)).containsKey("s3")) {
+            throw new UnsupportedOperationException(
+                "functions in Java serve no upload notifications; call them over an HTTP or library trigger");
+        }
+    }
+}
