@@ -271,7 +271,8 @@ func deref(verdict *string) string {
 }
 
 // TestBenchmarks prepares, runs and validates every benchmark of the catalogue in
-// every language: the functions in their bootstraps, against real stores.
+// every language: the functions in their bootstraps, against real stores. Size
+// test also runs in the package of AWS.
 func TestBenchmarks(t *testing.T) {
 	t.Parallel()
 	objects := stores.StartObjects(t, bucket)
@@ -296,7 +297,10 @@ func TestBenchmarks(t *testing.T) {
 						if !worthRunning(benchmark, size) {
 							continue
 						}
-						run(t, benchmark, size, interpreter, objects, "SEBS_UPLOADER_BASE_URL="+files.URL)
+						run(t, "local", benchmark, size, interpreter, objects, "SEBS_UPLOADER_BASE_URL="+files.URL)
+					}
+					if path.Base(benchmark) != "010.sleep" {
+						run(t, "aws", benchmark, "test", interpreter, objects, "SEBS_UPLOADER_BASE_URL="+files.URL)
 					}
 				})
 			}
@@ -315,7 +319,7 @@ func worthRunning(benchmark, size string) bool {
 	return true
 }
 
-func run(t *testing.T, benchmark, size string, interpreter runtimetest.Interpreter, objects *stores.Objects, env ...string) {
+func run(t *testing.T, platform, benchmark, size string, interpreter runtimetest.Interpreter, objects *stores.Objects, env ...string) {
 	t.Helper()
 	input := generate(t, benchmark, size, env...)
 	for _, upload := range input.Uploads {
@@ -325,7 +329,7 @@ func run(t *testing.T, benchmark, size string, interpreter runtimetest.Interpret
 		}
 		objects.Put(t, upload.Key, body)
 	}
-	functionEnv := objects.Env()
+	functionEnv := objects.Env(platform)
 	if len(input.Tables) > 0 {
 		tables, names := stores.StartTables(t), map[string]string{}
 		for table, keys := range input.Tables {
@@ -335,10 +339,10 @@ func run(t *testing.T, benchmark, size string, interpreter runtimetest.Interpret
 		for _, item := range input.Items {
 			tables.Put(t, names[item.Table], item.Item)
 		}
-		functionEnv = append(functionEnv, tables.Env(names)...)
+		functionEnv = append(functionEnv, tables.Env(platform, names)...)
 	}
 
-	p := pack(t, benchmark, interpreter)
+	p := pack(t, platform, benchmark, interpreter)
 	p.Start(t, functionEnv...)
 	for range 2 { // cold and warm
 		a := p.Succeed(t, string(input.Payload))
@@ -387,7 +391,7 @@ func download(t *testing.T, objects *stores.Objects, result any) string {
 }
 
 // pack builds the benchmark's code package.
-func pack(t *testing.T, benchmark string, interpreter runtimetest.Interpreter) *runtimetest.Process {
+func pack(t *testing.T, platform, benchmark string, interpreter runtimetest.Interpreter) *runtimetest.Process {
 	t.Helper()
 	sources := map[string]string{}
 	entries, err := fs.ReadDir(Files(), path.Join(benchmark, interpreter.Language))
@@ -401,7 +405,7 @@ func pack(t *testing.T, benchmark string, interpreter runtimetest.Interpreter) *
 		}
 		sources[entry.Name()] = string(body)
 	}
-	p := runtimetest.New(t, interpreter, sources)
+	p := runtimetest.NewOn(t, platform, interpreter, sources)
 	if _, err := os.Stat(filepath.Join(benchmark, "init.sh")); err == nil {
 		bash, err := exec.LookPath("bash")
 		if err != nil {

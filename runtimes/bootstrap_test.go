@@ -19,9 +19,23 @@ import (
 	"github.com/sebs-suite/sebs/runtimes/runtimetest"
 )
 
-// eachInterpreter runs a test in every language and version found. sources
-// holds the function's source per language.
+// eachInterpreter runs a test in every language and version found, with the
+// package of platform local. sources holds the function's source per language.
 func eachInterpreter(t *testing.T, sources map[string]string, test func(t *testing.T, p *runtimetest.Process)) {
+	t.Helper()
+	eachInterpreterOn(t, "local", sources, test)
+}
+
+// eachPlatform is eachInterpreter with the packages of every platform. The
+// names of its tests begin with the platform.
+func eachPlatform(t *testing.T, sources map[string]string, test func(t *testing.T, p *runtimetest.Process)) {
+	t.Helper()
+	for _, platform := range []string{"local", "aws"} {
+		t.Run(platform, func(t *testing.T) { eachInterpreterOn(t, platform, sources, test) })
+	}
+}
+
+func eachInterpreterOn(t *testing.T, platform string, sources map[string]string, test func(t *testing.T, p *runtimetest.Process)) {
 	t.Helper()
 	all := runtimetest.Interpreters(t)
 	entry := map[string]string{"nodejs": "function.js", "python": "function.py"}
@@ -33,7 +47,7 @@ func eachInterpreter(t *testing.T, sources map[string]string, test func(t *testi
 	for _, i := range all {
 		t.Run(i.String(), func(t *testing.T) {
 			t.Parallel()
-			test(t, runtimetest.New(t, i, map[string]string{entry[i.Language]: sources[i.Language]}))
+			test(t, runtimetest.NewOn(t, platform, i, map[string]string{entry[i.Language]: sources[i.Language]}))
 		})
 	}
 }
@@ -60,7 +74,7 @@ var timestampForm = regexp.MustCompile(`^\d{10}\.\d{6}$`)
 
 func TestColdThenWarm(t *testing.T) {
 	t.Parallel()
-	eachInterpreter(t, echo, func(t *testing.T, p *runtimetest.Process) {
+	eachPlatform(t, echo, func(t *testing.T, p *runtimetest.Process) {
 		p.Start(t, "cold_start=7")
 		before := time.Now()
 		first, second := p.Succeed(t, `{"n": 1}`), p.Succeed(t, `{"body": "{\"n\": 2}", "headers": {}}`)
@@ -140,7 +154,7 @@ exports.handler = async (event) => {
 };
 `,
 	}
-	eachInterpreter(t, sources, func(t *testing.T, p *runtimetest.Process) {
+	eachPlatform(t, sources, func(t *testing.T, p *runtimetest.Process) {
 		p.Start(t)
 		f := p.Fail(t, `{"fail": true}`)
 		wantType := map[string]string{"python": "KeyError", "nodejs": "RangeError"}[p.Language]

@@ -97,11 +97,11 @@ func TestStorageModule(t *testing.T) {
 	slices.Sort(want)
 
 	t.Run("languages", func(t *testing.T) {
-		eachInterpreter(t, useStorage, func(t *testing.T, p *runtimetest.Process) {
-			p.Start(t, store.Env()...)
+		eachPlatform(t, useStorage, func(t *testing.T, p *runtimetest.Process) {
+			p.Start(t, store.Env(p.Platform)...)
 			// 12 MB: more than one part of a multipart upload.
 			for n, size := range []int{1, 4 << 20} {
-				prefix := fmt.Sprintf("out/%s/%d", strings.ReplaceAll(p.String(), " ", "-"), n)
+				prefix := fmt.Sprintf("out/%s/%s/%d", p.Platform, strings.ReplaceAll(p.String(), " ", "-"), n)
 				checkStorage(t, p, store, prefix, size, want)
 			}
 		})
@@ -205,8 +205,8 @@ func TestNoSQLModule(t *testing.T) {
 	store := stores.StartTables(t)
 	store.Create(t, "sebs-test-items", "part", "key")
 	t.Run("languages", func(t *testing.T) {
-		eachInterpreter(t, useTables, func(t *testing.T, p *runtimetest.Process) {
-			p.Start(t, store.Env(map[string]string{"items": "sebs-test-items"})...)
+		eachPlatform(t, useTables, func(t *testing.T, p *runtimetest.Process) {
+			p.Start(t, store.Env(p.Platform, map[string]string{"items": "sebs-test-items"})...)
 			var got struct {
 				Result struct {
 					First, Second map[string]any
@@ -216,13 +216,14 @@ func TestNoSQLModule(t *testing.T) {
 					Unknown       string
 				}
 			}
-			a := p.Succeed(t, fmt.Sprintf(`{"part": %q}`, p.String()))
+			part := p.Platform + " " + p.String()
+			a := p.Succeed(t, fmt.Sprintf(`{"part": %q}`, part))
 			if err := json.Unmarshal(a.Result, &got); err != nil {
 				t.Fatal(err)
 			}
 			r := got.Result
 			want := map[string]any{
-				"part": p.String(), "key": "k1", "n": 1.0, "f": 1.5, "s": "ü", "b": true, "z": nil,
+				"part": part, "key": "k1", "n": 1.0, "f": 1.5, "s": "ü", "b": true, "z": nil,
 				"l": []any{1.0, map[string]any{"m": "x"}},
 			}
 			if fmt.Sprint(r.First) != fmt.Sprint(want) {
@@ -252,9 +253,9 @@ func TestStorageTrigger(t *testing.T) {
 		"nodejs": "exports.handler = async (event) => { if (!event.n) throw new Error('zero'); return { result: 10 / event.n }; };\n",
 	}
 	t.Run("languages", func(t *testing.T) {
-		eachInterpreter(t, sources, func(t *testing.T, p *runtimetest.Process) {
-			p.Start(t, store.Env()...)
-			name := strings.ReplaceAll(p.String(), " ", "-")
+		eachPlatform(t, sources, func(t *testing.T, p *runtimetest.Process) {
+			p.Start(t, store.Env(p.Platform)...)
+			name := p.Platform + "-" + strings.ReplaceAll(p.String(), " ", "-")
 			notify := func(id, payload string) string {
 				store.Put(t, "inbox/"+id+".json", []byte(payload))
 				return fmt.Sprintf(`{"Records": [{"eventSource": "aws:s3", "s3": {"bucket": {"name": %q}, "object": {"key": "inbox/%s.json"}}}]}`,

@@ -10,15 +10,22 @@
 //     library of the language. It is no part of a code package; the local
 //     platform puts it next to the sandbox and starts it with
 //     "<interpreter> <dir>/<Bootstrap.Entry>";
-//   - a core (sebs_core), the same on every platform: it calls the
-//     benchmark's function.handler(event), takes begin and end around that
+//   - a core (sebs_core), the same on every platform: it takes the payload
+//     out of the event (the payload itself, an HTTP request with a string
+//     "body", an upload notification), calls the benchmark's
+//     function.handler(event), takes begin and end around that
 //     call alone, and makes the answer every reader of the suite expects:
 //     {begin, end, results_time, is_cold, request_id, container_id,
 //     cold_start_var, result: {result, measurement?}};
 //   - an adapter per platform (handler.py, handler.js) that turns the
-//     platform's calling convention into one call of the core;
-//   - the client modules storage and nosql per platform, with the signatures
-//     SeBS benchmarks are written against.
+//     platform's calling convention into one call of the core. On aws every
+//     answer is {"statusCode": 200, "body": "<the answer as JSON text>"}, to
+//     HTTP requests and to direct calls alike; on local it is the answer;
+//   - the client modules storage and nosql, with the signatures SeBS
+//     benchmarks are written against, on clients of the standard library
+//     alone (sebs_s3, sebs_sigv4);
+//   - an account per platform (sebs_account): where the stores are and what
+//     signs requests there.
 //
 // # How a builder uses it
 //
@@ -63,6 +70,18 @@
 //	NOSQL_STORAGE_ACCESS_KEY      optional; "None" where absent
 //	NOSQL_STORAGE_SECRET_KEY      optional; "None" where absent
 //	NOSQL_STORAGE_REGION          optional; "None" where absent
+//
+// Environment read by the client modules of platform aws, all but the tables'
+// names set by Lambda itself:
+//
+//	AWS_REGION                    region of the function, its buckets and tables
+//	AWS_ACCESS_KEY_ID             credentials of the function's role
+//	AWS_SECRET_ACCESS_KEY
+//	AWS_SESSION_TOKEN             signed and sent where it is set
+//	NOSQL_STORAGE_TABLE_<table>   real name of a benchmark's table
+//	AWS_ENDPOINT_URL_S3           URL of a store to use in place of S3, buckets in the path
+//	AWS_ENDPOINT_URL_DYNAMODB     URL of a store to use in place of DynamoDB
+//	AWS_ENDPOINT_URL              both
 //
 // # Storage trigger
 //

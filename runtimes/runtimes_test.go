@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -14,20 +15,31 @@ func TestLoadDescribesEveryEmbeddedFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	used := map[string]bool{}
-	for _, language := range c.Languages("local") {
-		l, err := c.Layout("local", language)
-		if err != nil {
-			t.Fatal(err)
+	used, languages := map[string]bool{}, map[string]bool{}
+	for _, platform := range []string{"local", "aws"} {
+		for _, language := range c.Languages(platform) {
+			l, err := c.Layout(platform, language)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(l.Digest) != 64 {
+				t.Errorf("%s on %s: digest %q is not SHA-256 in hex", language, platform, l.Digest)
+			}
+			languages[language] = true
+			for _, f := range l.Files {
+				used[f.Source] = true
+			}
 		}
+	}
+	for language := range languages {
 		b, err := c.Bootstrap(language)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(l.Digest) != 64 || len(b.Digest) != 64 {
-			t.Errorf("%s: digests %q and %q are not SHA-256 in hex", language, l.Digest, b.Digest)
+		if len(b.Digest) != 64 {
+			t.Errorf("bootstrap of %s: digest %q is not SHA-256 in hex", language, b.Digest)
 		}
-		for _, f := range append(l.Files, b.Files...) {
+		for _, f := range b.Files {
 			used[f.Source] = true
 		}
 		sources, err := c.Sources(language)
@@ -40,8 +52,10 @@ func TestLoadDescribesEveryEmbeddedFile(t *testing.T) {
 			}
 		}
 	}
-	if got := c.Languages("local"); len(got) != 2 {
-		t.Errorf("languages on local: %v, want nodejs and python", got)
+	for _, platform := range []string{"local", "aws"} {
+		if got := c.Languages(platform); !slices.Contains(got, "nodejs") || !slices.Contains(got, "python") {
+			t.Errorf("languages on %s: %v, want nodejs and python among them", platform, got)
+		}
 	}
 }
 

@@ -136,6 +136,8 @@ func (h *host) serveDelivery(w http.ResponseWriter, r *http.Request) {
 // Process is a bootstrap running a function.
 type Process struct {
 	Interpreter
+	// Platform is the one whose layout the package has.
+	Platform string
 	// Root is the directory of the code package. It may be added to before
 	// Start.
 	Root string
@@ -165,10 +167,16 @@ func (o *output) String() string {
 	return o.b.String()
 }
 
-// New lays out a code package for platform local as a builder does, with
-// sources (content by name) as the benchmark's own files, and prepares a process
-// for it. Start starts it.
+// New lays out a code package for platform local as NewOn does.
 func New(t *testing.T, i Interpreter, sources map[string]string) *Process {
+	t.Helper()
+	return NewOn(t, "local", i, sources)
+}
+
+// NewOn lays out a code package for a platform as a builder does, with sources
+// (content by name) as the benchmark's own files, and prepares a process for it.
+// Start starts it.
+func NewOn(t *testing.T, platform string, i Interpreter, sources map[string]string) *Process {
 	t.Helper()
 	c, err := runtimes.Load()
 	if err != nil {
@@ -178,7 +186,7 @@ func New(t *testing.T, i Interpreter, sources map[string]string) *Process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	layout, err := c.Layout("local", i.Language)
+	layout, err := c.Layout(platform, i.Language)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,7 +214,7 @@ func New(t *testing.T, i Interpreter, sources map[string]string) *Process {
 		"LAMBDA_TASK_ROOT=" + root,
 	}
 	cmd.Stdout, cmd.Stderr = out, out
-	return &Process{Interpreter: i, Root: root, Output: out, host: h, cmd: cmd, exited: make(chan error, 1)}
+	return &Process{Interpreter: i, Platform: platform, Root: root, Output: out, host: h, cmd: cmd, exited: make(chan error, 1)}
 }
 
 // Start starts the process with variables ("NAME=value") beyond the usual ones.
@@ -282,15 +290,38 @@ func (p *Process) Succeed(t *testing.T, payload string) Answer {
 		t.Fatalf("%s: %.2000s", d.Path, d.Body)
 	}
 	var a Answer
-	decoder := json.NewDecoder(bytes.NewReader(d.Body))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&a); err != nil {
-		t.Fatalf("decode %.500s: %v", d.Body, err)
-	}
+	decode(t, p.unwrap(t, d.Body), &a)
 	if want := "invocation/" + a.RequestID + "/response"; d.Path != want {
 		t.Errorf("sent to %s, want %s", d.Path, want)
 	}
 	return a
+}
+
+// unwrap takes an answer out of the HTTP response that functions on AWS make.
+func (p *Process) unwrap(t *testing.T, answer []byte) []byte {
+	t.Helper()
+	if p.Platform != "aws" {
+		return answer
+	}
+	var response struct {
+		StatusCode int    `json:"statusCode"`
+		Body       string `json:"body"`
+	}
+	decode(t, answer, &response)
+	if response.StatusCode != http.StatusOK {
+		t.Fatalf("status %d: %.500s", response.StatusCode, answer)
+	}
+	return []byte(response.Body)
+}
+
+// decode reads JSON that may hold the fields of into alone.
+func decode(t *testing.T, raw []byte, into any) {
+	t.Helper()
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(into); err != nil {
+		t.Fatalf("decode %.500s: %v", raw, err)
+	}
 }
 
 // Failure is the body of an error.

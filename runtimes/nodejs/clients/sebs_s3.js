@@ -1,11 +1,11 @@
 'use strict';
 
-// A client for S3-compatible object stores, path-style addressing.
+// A client for S3 and for object stores compatible with it.
 
 const crypto = require('crypto');
 const fs = require('fs');
 const { pipeline } = require('stream/promises');
-const { Endpoint, Signer, encode, encodeQuery, readAll, sha256 } = require('./sebs_sigv4');
+const { Endpoint, ServiceError, encode, encodeQuery, readAll, sha256 } = require('./sebs_sigv4');
 
 // Beyond this S3 takes no object in one request.
 const LARGEST_PUT = 5 * 2 ** 30;
@@ -31,39 +31,55 @@ async function hashFile(path) {
 }
 
 class Client {
-  constructor(address, accessKey, secretKey, region = 'us-east-1') {
-    this.endpoint = new Endpoint(address);
-    this.signer = new Signer('s3', region, accessKey, secretKey);
+  // `address` is host:port or an http(s) URL. Buckets are the first part of the
+  // path, or of the host where `address` has "{bucket}." in it.
+  constructor(address, signer) {
+    Object.assign(this, { address, signer, endpoints: new Map() });
   }
 
-  static fromEnvironment() {
-    const names = ['MINIO_ADDRESS', 'MINIO_ACCESS_KEY', 'MINIO_SECRET_KEY'];
-    const missing = names.filter((name) => !process.env[name]);
-    if (missing.length) {
-      throw new Error(`the object store is not configured: ${missing.join(', ')} not set; a function gets it when its ` +
-        "benchmark's input.py defines buckets_count");
-    }
-    return new Client(...names.map((name) => process.env[name]), process.env.MINIO_REGION || 'us-east-1');
-  }
-
-  // `body` is a function that makes the body anew for each attempt.
-  request(method, bucket, key, consume, { query = [], size = 0, digest = sha256(''), body = () => undefined } = {}) {
+  // The endpoint that serves a bucket and the bucket's path there.
+  locate(bucket) {
+    let { address } = this;
     let path = `/${encode(bucket)}`;
-    if (key !== undefined) path += `/${key.split('/').map(encode).join('/')}`;
+    if (address.includes('{bucket}.')) {
+      // S3's certificate covers one more label: names with dots go by path.
+      if (/^[a-z0-9-]+$/.test(bucket)) {
+        address = address.replace('{bucket}', bucket);
+        path = '';
+      } else {
+        address = address.replace('{bucket}.', '');
+      }
+    }
+    if (!this.endpoints.has(address)) this.endpoints.set(address, new Endpoint(address));
+    return { endpoint: this.endpoints.get(address), path };
+  }
+
+  // `body` is a function that makes the body anew for each attempt, `digest`
+  // one that answers its SHA-256.
+  async request(method, bucket, key, consume, { query = [], size = 0, digest = () => sha256(''), body = () => undefined } = {}) {
+    const { endpoint, path: base } = this.locate(bucket);
+    const path = key === undefined ? base || '/' : `${base}/${key.split('/').map(encode).join('/')}`;
     const target = query.length ? `${path}?${encodeQuery(query)}` : path;
     // TLS protects the body already.
-    const payload = this.endpoint.secure ? 'UNSIGNED-PAYLOAD' : digest;
-    return this.endpoint.exchange(() => {
-      const headers = this.signer.headers(method, this.endpoint.host, path, query, {}, payload);
-      if (method !== 'GET') headers['content-length'] = size;
-      if (method === 'PUT') headers['content-type'] = 'application/octet-stream';
-      return { method, target, headers, body: body() };
-    }, consume);
+    const payload = endpoint.secure ? 'UNSIGNED-PAYLOAD' : await digest();
+    try {
+      return await endpoint.exchange(() => {
+        const headers = this.signer.headers(method, endpoint.host, path, query, {}, payload);
+        if (method !== 'GET') headers['content-length'] = size;
+        if (method === 'PUT') headers['content-type'] = 'application/octet-stream';
+        return { method, target, headers, body: body() };
+      }, consume);
+    } catch (error) {
+      if (!error.region || error.region === this.signer.region) throw error;
+      throw new ServiceError(error.status,
+        `bucket ${bucket} is in region ${error.region} and the function in ${this.signer.region}; use a bucket of the ` +
+        `function's region (${error.message})`, error.region);
+    }
   }
 
   send(method, bucket, key, data, query = [], consume = drain) {
     return this.request(method, bucket, key, consume,
-      { query, size: data.length, digest: sha256(data), body: () => data });
+      { query, size: data.length, digest: () => sha256(data), body: () => data });
   }
 
   async put(bucket, key, data) {
@@ -75,8 +91,7 @@ class Client {
     if (size > LARGEST_PUT) {
       throw new Error(`${path} is larger than 5 GiB, the most an upload in one request can carry`);
     }
-    const digest = this.endpoint.secure ? '' : await hashFile(path);
-    await this.request('PUT', bucket, key, drain, { size, digest, body: () => fs.createReadStream(path) });
+    await this.request('PUT', bucket, key, drain, { size, digest: () => hashFile(path), body: () => fs.createReadStream(path) });
   }
 
   get(bucket, key) {

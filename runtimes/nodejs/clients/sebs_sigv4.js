@@ -10,15 +10,24 @@ const http = require('http');
 const https = require('https');
 const { Readable } = require('stream');
 
-const ATTEMPTS = 4;
+const ATTEMPTS = 5;
+const FIRST_PAUSE_MS = 50;
 const IDLE_TIMEOUT_MS = 60000;
 
-// The store refused a request. `status` is the HTTP status.
+// Refusals with status 400 that the next attempt may not meet. DynamoDB throttles
+// with this status.
+const PASSING = new RegExp('(?:"__type"\\s*:\\s*"(?:[^"]*#)?|<Code>)(?:ThrottlingException|ThrottledException|Throttling|' +
+  'RequestThrottled|RequestThrottledException|ProvisionedThroughputExceededException|RequestLimitExceeded|' +
+  'TransactionInProgressException|SlowDown|RequestTimeout|RequestTimeoutException|InternalServerError)["<]');
+
+// The store refused a request. `status` is the HTTP status, `region` where the
+// store says the bucket is, or undefined.
 class ServiceError extends Error {
-  constructor(status, message) {
+  constructor(status, message, region) {
     super(message);
     this.name = 'ServiceError';
     this.status = status;
+    this.region = region;
   }
 }
 
@@ -37,8 +46,8 @@ function encodeQuery(query) {
 }
 
 class Signer {
-  constructor(service, region, accessKey, secretKey) {
-    Object.assign(this, { service, region, accessKey, secretKey });
+  constructor(service, region, accessKey, secretKey, sessionToken) {
+    Object.assign(this, { service, region, accessKey, secretKey, sessionToken });
   }
 
   // Headers to send. `path` is already URI-encoded, `query` a list of raw
@@ -47,6 +56,7 @@ class Signer {
     const stamp = now.toISOString().replace(/[-:]|\.\d+/g, '');
     const scope = `${stamp.slice(0, 8)}/${this.region}/${this.service}/aws4_request`;
     const signed = { host, 'x-amz-date': stamp, 'x-amz-content-sha256': payloadHash };
+    if (this.sessionToken) signed['x-amz-security-token'] = this.sessionToken;
     for (const [name, value] of Object.entries(headers)) signed[name.toLowerCase()] = value.trim().replace(/\s+/g, ' ');
     const names = Object.keys(signed).sort();
     const canonical = [
@@ -90,7 +100,10 @@ class Endpoint {
         { ...this.target, method, path: target, headers, agent: this.agent, timeout: IDLE_TIMEOUT_MS }, resolve);
       request.setNoDelay(true);
       request.on('timeout', () => request.destroy(new Error(`${this.host} did not answer in ${IDLE_TIMEOUT_MS / 1000} s`)));
-      request.on('error', reject);
+      request.on('error', (error) => {
+        error.reused = request.reusedSocket;
+        reject(error);
+      });
       if (body instanceof Readable) {
         body.on('error', (error) => request.destroy(error));
         body.pipe(request);
@@ -104,22 +117,29 @@ class Endpoint {
   //
   // `prepare()` returns {method, target, headers, body} anew for each attempt,
   // as a signature is only good for minutes and a file is read from its start.
-  // Broken connections and answers 429 and 5xx are tried again with growing
-  // pauses.
+  // Broken connections, answers 429 and 5xx and throttling are tried again with
+  // growing pauses.
   async exchange(prepare, consume) {
-    for (let attempt = 1, pause = 50; ; attempt += 1, pause *= 2) {
+    for (let attempt = 1; ; ) {
       let failure;
       try {
         const response = await this.once(prepare());
         if (response.statusCode < 300) return await consume(response);
-        const answer = (await readAll(response)).toString().slice(0, 500);
-        failure = new ServiceError(response.statusCode, `${this.host} answered ${response.statusCode}: ${answer}`);
-        if (response.statusCode !== 429 && response.statusCode < 500) attempt = ATTEMPTS;
+        const answer = (await readAll(response)).toString();
+        failure = new ServiceError(response.statusCode, `${this.host} answered ${response.statusCode}: ${answer.slice(0, 500)}`,
+          response.headers['x-amz-bucket-region'] || /<Region>([a-z0-9-]+)<\/Region>/.exec(answer)?.[1]);
+        if (response.statusCode !== 429 && response.statusCode < 500 && !PASSING.test(answer)) attempt = ATTEMPTS;
       } catch (error) {
+        // The store closed the connection since the last request, as it does
+        // while a sandbox is frozen. The agent has dropped it.
+        if (error.reused) continue;
         failure = error;
       }
       if (attempt >= ATTEMPTS) throw failure;
+      // Clients that were refused together must not come back together.
+      const pause = FIRST_PAUSE_MS * 2 ** attempt * (0.5 + Math.random() / 2);
       await new Promise((resolve) => setTimeout(resolve, pause));
+      attempt += 1;
     }
   }
 }

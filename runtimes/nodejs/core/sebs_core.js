@@ -2,7 +2,7 @@
 
 // Calls a benchmark's function and makes the answer of the suite around it.
 // The same on every platform: adapters translate the platform's calling
-// convention into one call of invoke.
+// convention into one call of serve.
 
 const crypto = require('crypto');
 
@@ -19,6 +19,30 @@ class Core {
     this.handler = handler;
     this.cold = true;
     this.containerId = crypto.randomBytes(4).toString('hex');
+  }
+
+  // Answers an event in any of Lambda's forms: the payload itself, an HTTP
+  // request that carries it, or the notification of an upload.
+  async serve(event, requestId) {
+    const uploaded = uploadedObject(event);
+    return uploaded ? this.serveUpload(uploaded, requestId) : this.invoke(unwrap(event), requestId);
+  }
+
+  // The object is the payload, the answer becomes an object too.
+  async serveUpload({ bucket, key }, requestId) {
+    const store = require('./sebs_account').objects();
+    let answer;
+    let body;
+    try {
+      answer = await this.invoke(JSON.parse(await store.get(bucket, key)), requestId);
+      body = JSON.stringify(answer);
+    } catch (error) {
+      const failure = { errorType: error.name, errorMessage: String(error.message), request_id: requestId };
+      await store.put(bucket, resultKey(key), Buffer.from(JSON.stringify(failure)));
+      throw error;
+    }
+    await store.put(bucket, resultKey(key), Buffer.from(body));
+    return answer;
   }
 
   // Runs the function once. What it throws passes through.
@@ -55,7 +79,8 @@ class Core {
 
 // The payload of an HTTP-style event: its `body` where that is a string.
 function unwrap(event) {
-  return event !== null && typeof event === 'object' && typeof event.body === 'string' ? JSON.parse(event.body) : event;
+  if (event === null || typeof event !== 'object' || typeof event.body !== 'string') return event;
+  return JSON.parse(event.isBase64Encoded === true ? Buffer.from(event.body, 'base64').toString() : event.body);
 }
 
 // {bucket, key} when the event is an upload notification, else null.
@@ -72,4 +97,4 @@ function resultKey(key) {
   return `results/${key.slice(key.lastIndexOf('/') + 1)}`;
 }
 
-module.exports = { Core, unwrap, uploadedObject, resultKey };
+module.exports = { Core };

@@ -1,7 +1,8 @@
-"""A client for S3-compatible object stores, path-style addressing."""
+"""A client for S3 and for object stores compatible with it."""
 
 import hashlib
 import os
+import re
 import xml.etree.ElementTree as ElementTree
 from urllib.parse import quote
 
@@ -13,35 +14,39 @@ LARGEST_PUT = 5 << 30
 
 
 class Client:
-    def __init__(self, address, access_key, secret_key, region="us-east-1"):
-        self._endpoint = sebs_sigv4.Endpoint(address)
-        self._signer = sebs_sigv4.Signer("s3", region, access_key, secret_key)
+    def __init__(self, address, signer):
+        """``address`` is host:port or an http(s) URL. Buckets are the first part
+        of the path, or of the host where ``address`` has "{bucket}." in it."""
+        self._address = address
+        self._signer = signer
+        self._endpoints = {}
 
-    @classmethod
-    def from_environment(cls):
-        names = ("MINIO_ADDRESS", "MINIO_ACCESS_KEY", "MINIO_SECRET_KEY")
-        missing = [name for name in names if not os.environ.get(name)]
-        if missing:
-            raise RuntimeError(
-                "the object store is not configured: %s not set; a function gets it when its "
-                "benchmark's input.py defines buckets_count" % ", ".join(missing)
-            )
-        region = os.environ.get("MINIO_REGION") or "us-east-1"
-        return cls(*(os.environ[name] for name in names), region)
+    def _locate(self, bucket):
+        """The endpoint that serves a bucket and the bucket's path there."""
+        address, path = self._address, "/" + quote(bucket, safe="-_.~")
+        if "{bucket}." in address:
+            # S3's certificate covers one more label: names with dots go by path.
+            if re.fullmatch("[a-z0-9-]+", bucket):
+                address, path = address.replace("{bucket}", bucket), ""
+            else:
+                address = address.replace("{bucket}.", "")
+        endpoint = self._endpoints.get(address)
+        if endpoint is None:
+            endpoint = self._endpoints.setdefault(address, sebs_sigv4.Endpoint(address))
+        return endpoint, path
 
     def _request(self, method, bucket, key, consume, query=(), body=b"", file=None):
-        path = "/" + quote(bucket, safe="-_.~")
-        if key is not None:
-            path += "/" + quote(key, safe="/-_.~")
+        endpoint, path = self._locate(bucket)
+        path += "/" + quote(key, safe="/-_.~") if key is not None else "" if path else "/"
         size = os.fstat(file.fileno()).st_size if file else memoryview(body).nbytes
-        if self._endpoint.secure:
+        if endpoint.secure:
             digest = "UNSIGNED-PAYLOAD"  # TLS protects the body already
         else:
             digest = hash_file(file) if file else hashlib.sha256(body).hexdigest()
         target = path + ("?" + sebs_sigv4.encode_query(query) if query else "")
 
         def prepare():
-            headers = self._signer.headers(method, self._endpoint.host, path, query, {}, digest)
+            headers = self._signer.headers(method, endpoint.host, path, query, {}, digest)
             if method == "PUT":
                 headers["content-length"] = str(size)
                 headers["content-type"] = "application/octet-stream"
@@ -49,7 +54,17 @@ class Client:
                 file.seek(0)
             return method, target, file or body or None, headers
 
-        return self._endpoint.exchange(prepare, consume)
+        try:
+            return endpoint.exchange(prepare, consume)
+        except sebs_sigv4.ServiceError as error:
+            if error.region and error.region != self._signer.region:
+                raise sebs_sigv4.ServiceError(
+                    error.status,
+                    "bucket %s is in region %s and the function in %s; use a bucket of the function's region (%s)"
+                    % (bucket, error.region, self._signer.region, error),
+                    error.region,
+                ) from None
+            raise
 
     def put(self, bucket, key, data):
         """Stores bytes, a bytearray or a memoryview."""

@@ -8,21 +8,36 @@ import datetime
 import hashlib
 import hmac
 import http.client
+import os
+import re
 import threading
 import time
 from urllib.parse import quote, urlsplit
 
-ATTEMPTS = 4
+ATTEMPTS = 5
+FIRST_PAUSE_S = 0.05
 CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 60
 
 
-class ServiceError(Exception):
-    """The store refused a request. ``status`` is the HTTP status."""
+# Refusals with status 400 that the next attempt may not meet. DynamoDB throttles
+# with this status.
+PASSING = re.compile(
+    rb'(?:"__type"\s*:\s*"(?:[^"]*#)?|<Code>)(?:ThrottlingException|ThrottledException|Throttling|RequestThrottled|'
+    rb'RequestThrottledException|ProvisionedThroughputExceededException|RequestLimitExceeded|TransactionInProgressException|'
+    rb'SlowDown|RequestTimeout|RequestTimeoutException|InternalServerError)["<]'
+)
+REGION = re.compile(rb"<Region>([a-z0-9-]+)</Region>")
 
-    def __init__(self, status, message):
+
+class ServiceError(Exception):
+    """The store refused a request. ``status`` is the HTTP status, ``region``
+    where the store says the bucket is, or None."""
+
+    def __init__(self, status, message, region=None):
         super().__init__(message)
         self.status = status
+        self.region = region
 
 
 def _hmac(key, text):
@@ -30,20 +45,23 @@ def _hmac(key, text):
 
 
 class Signer:
-    def __init__(self, service, region, access_key, secret_key):
+    def __init__(self, service, region, access_key, secret_key, session_token=None):
+        self.region = region
         self._service = service
-        self._region = region
         self._access_key = access_key
         self._secret_key = secret_key
+        self._session_token = session_token
 
     def headers(self, method, host, path, query, headers, payload_hash, now=None):
         """Headers to send. ``path`` is already URI-encoded, ``query`` is a
         list of raw (name, value) pairs, ``headers`` a dict of raw headers."""
         now = now or datetime.datetime.now(datetime.timezone.utc)
         stamp = now.strftime("%Y%m%dT%H%M%SZ")
-        scope = "%s/%s/%s/aws4_request" % (stamp[:8], self._region, self._service)
+        scope = "%s/%s/%s/aws4_request" % (stamp[:8], self.region, self._service)
         signed = {name.lower(): " ".join(value.split()) for name, value in headers.items()}
         signed.update({"host": host, "x-amz-date": stamp, "x-amz-content-sha256": payload_hash})
+        if self._session_token:
+            signed["x-amz-security-token"] = self._session_token
         names = ";".join(sorted(signed))
         canonical = "\n".join([
             method,
@@ -57,7 +75,7 @@ class Signer:
             "AWS4-HMAC-SHA256", stamp, scope, hashlib.sha256(canonical.encode()).hexdigest(),
         ])
         key = ("AWS4" + self._secret_key).encode()
-        for part in (stamp[:8], self._region, self._service, "aws4_request"):
+        for part in (stamp[:8], self.region, self._service, "aws4_request"):
             key = _hmac(key, part)
         signature = hmac.new(key, to_sign.encode(), hashlib.sha256).hexdigest()
         sent = dict(signed)
@@ -106,11 +124,12 @@ class Endpoint:
 
         ``prepare()`` returns (method, target, body, headers) anew for each
         attempt, as a signature is only good for minutes and a file has to be
-        read from its start. Broken connections and answers 429 and 5xx are
-        tried again with growing pauses.
+        read from its start. Broken connections, answers 429 and 5xx and
+        throttling are tried again with growing pauses.
         """
-        pause = 0.05
-        for attempt in range(1, ATTEMPTS + 1):
+        attempt = 1
+        while True:
+            kept = getattr(self._local, "connection", None) is not None
             try:
                 connection = self._connection()
                 connection.request(*prepare())
@@ -118,16 +137,27 @@ class Endpoint:
                 if response.status < 300:
                     return consume(response)
                 answer = response.read()
-                failure = ServiceError(
-                    response.status,
-                    "%s answered %d: %s" % (self.host, response.status, answer[:500].decode("utf-8", "replace")),
-                )
-                if response.status != 429 and response.status < 500:
+                failure = self._failure(response, answer)
+                if response.status != 429 and response.status < 500 and not PASSING.search(answer):
                     raise failure
             except (OSError, http.client.HTTPException) as error:
                 self._drop()
+                if kept:
+                    # The store closed it since the last request, as it does
+                    # while a sandbox is frozen. The next one is new.
+                    continue
                 failure = error
             if attempt == ATTEMPTS:
                 raise failure
-            time.sleep(pause)
-            pause *= 2
+            # Clients that were refused together must not come back together.
+            longest = FIRST_PAUSE_S * 2 ** attempt
+            time.sleep(longest * (256 + os.urandom(1)[0]) / 512)
+            attempt += 1
+
+    def _failure(self, response, answer):
+        region = response.getheader("x-amz-bucket-region")
+        named = REGION.search(answer)
+        if not region and named:
+            region = named.group(1).decode()
+        text = answer[:500].decode("utf-8", "replace")
+        return ServiceError(response.status, "%s answered %d: %s" % (self.host, response.status, text), region)

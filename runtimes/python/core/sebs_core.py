@@ -1,7 +1,7 @@
 """Calls a benchmark's function and makes the answer of the suite around it.
 
 The same on every platform. Adapters translate the platform's calling
-convention into one call of ``invoke``.
+convention into one call of ``serve``.
 """
 
 import os
@@ -24,6 +24,32 @@ class Core:
         self._function = function
         self._cold = True
         self._container_id = uuid.uuid4().hex[:8]
+
+    def serve(self, event, request_id):
+        """Answers an event in any of Lambda's forms: the payload itself, an HTTP
+        request that carries it, or the notification of an upload."""
+        uploaded = uploaded_object(event)
+        if uploaded is not None:
+            return self._serve_upload(uploaded, request_id)
+        return self.invoke(unwrap(event), request_id)
+
+    def _serve_upload(self, uploaded, request_id):
+        """The object is the payload, the answer becomes an object too."""
+        import json
+
+        from . import sebs_account
+
+        bucket, key = uploaded
+        store = sebs_account.objects()
+        try:
+            answer = self.invoke(json.loads(store.get(bucket, key)), request_id)
+            body = json.dumps(answer, allow_nan=False)
+        except Exception as error:
+            failure = {"errorType": type(error).__name__, "errorMessage": str(error), "request_id": request_id}
+            store.put(bucket, result_key(key), json.dumps(failure).encode())
+            raise
+        store.put(bucket, result_key(key), body.encode())
+        return answer
 
     def invoke(self, event, request_id):
         """Runs the function once. What it raises passes through."""
@@ -56,11 +82,16 @@ class Core:
 
 def unwrap(event):
     """The payload of an HTTP-style event: its ``body`` where that is a string."""
-    if isinstance(event, dict) and isinstance(event.get("body"), str):
-        import json
+    if not isinstance(event, dict) or not isinstance(event.get("body"), str):
+        return event
+    import json
 
-        return json.loads(event["body"])
-    return event
+    body = event["body"]
+    if event.get("isBase64Encoded") is True:
+        import base64
+
+        body = base64.b64decode(body)
+    return json.loads(body)
 
 
 def uploaded_object(event):

@@ -59,8 +59,16 @@ func StartObjects(t *testing.T, bucket string) *Objects {
 	return &Objects{Bucket: bucket, address: store.Endpoint(), account: account, client: client}
 }
 
-// Env is what a function needs to reach the store.
-func (o *Objects) Env() []string {
+// Env is what a function of a platform's package needs to reach the store.
+func (o *Objects) Env(platform string) []string {
+	if platform == "aws" {
+		return []string{
+			"AWS_ENDPOINT_URL_S3=http://" + o.address,
+			"AWS_REGION=" + objects.Region,
+			"AWS_ACCESS_KEY_ID=" + o.account.AccessKey,
+			"AWS_SECRET_ACCESS_KEY=" + o.account.SecretKey.Reveal(),
+		}
+	}
 	return []string{
 		"MINIO_ADDRESS=" + o.address,
 		"MINIO_ACCESS_KEY=" + o.account.AccessKey,

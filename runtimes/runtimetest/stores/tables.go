@@ -117,10 +117,16 @@ func Install(t *testing.T, name string, install func(dir string) *exec.Cmd) stri
 	return target
 }
 
-// Env is what a function needs to reach the store and its tables, given as the
-// benchmark's name and the real one.
-func (s *Tables) Env(tables map[string]string) []string {
+// Env is what a function of a platform's package needs to reach the store and
+// its tables, given as the benchmark's name and the real one.
+func (s *Tables) Env(platform string, tables map[string]string) []string {
 	env := []string{"NOSQL_STORAGE_TYPE=scylladb", "NOSQL_STORAGE_ENDPOINT=" + s.address}
+	if platform == "aws" {
+		env = []string{
+			"AWS_ENDPOINT_URL_DYNAMODB=http://" + s.address, "AWS_REGION=us-east-1",
+			"AWS_ACCESS_KEY_ID=none", "AWS_SECRET_ACCESS_KEY=none", "AWS_SESSION_TOKEN=none",
+		}
+	}
 	for name, table := range tables {
 		env = append(env, "NOSQL_STORAGE_TABLE_"+name+"="+table)
 	}

@@ -1,16 +1,16 @@
-"""Object storage of the local platform, with the interface of SeBS."""
+"""Object storage with the interface of SeBS."""
 
 import os
 import uuid
 
-from . import sebs_s3
+from . import sebs_account
 
 
 class storage:
     instance = None
 
     def __init__(self):
-        self._client = sebs_s3.Client.from_environment()
+        self._client = sebs_account.objects()
 
     @staticmethod
     def get_instance():

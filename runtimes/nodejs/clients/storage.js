@@ -1,18 +1,18 @@
 'use strict';
 
-// Object storage of the local platform, with the interface of SeBS.
+// Object storage with the interface of SeBS.
 
 const crypto = require('crypto');
 const fs = require('fs');
 const path = require('path');
 const { PassThrough } = require('stream');
-const { Client } = require('./sebs_s3');
+const account = require('./sebs_account');
 
 let instance;
 
 class storage {
   constructor() {
-    this.client = Client.fromEnvironment();
+    this.client = account.objects();
   }
 
   static get_instance() {

@@ -1,29 +1,18 @@
 'use strict';
 
-// Tables of the local platform, with the interface of SeBS.
+// Tables with the interface of SeBS.
 //
 // Speaks the DynamoDB API, which DynamoDB, ScyllaDB's Alternator and their
 // stand-ins share. Keys are [name, value] arrays.
 
-const { Endpoint, Signer, readAll, sha256 } = require('./sebs_sigv4');
+const account = require('./sebs_account');
+const { readAll, sha256 } = require('./sebs_sigv4');
 
 let instance;
 
 class nosql {
   constructor() {
-    const env = process.env;
-    if (!env.NOSQL_STORAGE_ENDPOINT) {
-      throw new Error('the table store is not configured: NOSQL_STORAGE_ENDPOINT not set; a function gets it when its ' +
-        "benchmark's input.py defines allocate_nosql");
-    }
-    const kind = env.NOSQL_STORAGE_TYPE || 'scylladb';
-    if (!['scylladb', 'dynamodb'].includes(kind)) {
-      throw new Error(`NOSQL_STORAGE_TYPE "${kind}" is not supported; use scylladb or dynamodb`);
-    }
-    this.endpoint = new Endpoint(env.NOSQL_STORAGE_ENDPOINT);
-    // Alternator asks for no account; SeBS sends the text "None".
-    this.signer = new Signer('dynamodb', env.NOSQL_STORAGE_REGION || 'None',
-      env.NOSQL_STORAGE_ACCESS_KEY || 'None', env.NOSQL_STORAGE_SECRET_KEY || 'None');
+    Object.assign(this, account.tables());
   }
 
   static get_instance() {

@@ -1,4 +1,4 @@
-"""Tables of the local platform, with the interface of SeBS.
+"""Tables with the interface of SeBS.
 
 Speaks the DynamoDB API, which DynamoDB, ScyllaDB's Alternator and their
 stand-ins share. Keys are (name, value) tuples.
@@ -9,31 +9,14 @@ import json
 import os
 from decimal import Decimal
 
-from . import sebs_sigv4
+from . import sebs_account, sebs_sigv4
 
 
 class nosql:
     instance = None
 
     def __init__(self):
-        env = os.environ.get
-        address = env("NOSQL_STORAGE_ENDPOINT")
-        if not address:
-            raise RuntimeError(
-                "the table store is not configured: NOSQL_STORAGE_ENDPOINT not set; a function "
-                "gets it when its benchmark's input.py defines allocate_nosql"
-            )
-        kind = env("NOSQL_STORAGE_TYPE", "scylladb")
-        if kind not in ("scylladb", "dynamodb"):
-            raise RuntimeError("NOSQL_STORAGE_TYPE %r is not supported; use scylladb or dynamodb" % kind)
-        self._endpoint = sebs_sigv4.Endpoint(address)
-        # Alternator asks for no account; SeBS sends the text "None".
-        self._signer = sebs_sigv4.Signer(
-            "dynamodb",
-            env("NOSQL_STORAGE_REGION") or "None",
-            env("NOSQL_STORAGE_ACCESS_KEY") or "None",
-            env("NOSQL_STORAGE_SECRET_KEY") or "None",
-        )
+        self._endpoint, self._signer = sebs_account.tables()
 
     @staticmethod
     def get_instance():
