@@ -29,6 +29,63 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// What would be done with a resource.
+type PlannedResource_Action int32
+
+const (
+	// Not given.
+	PlannedResource_ACTION_UNSPECIFIED PlannedResource_Action = 0
+	// It would be made.
+	PlannedResource_ACTION_CREATE PlannedResource_Action = 1
+	// It exists and would be changed, or its code be replaced where that differs.
+	PlannedResource_ACTION_UPDATE PlannedResource_Action = 2
+	// It exists and would be used as it is.
+	PlannedResource_ACTION_KEEP PlannedResource_Action = 3
+)
+
+// Enum value maps for PlannedResource_Action.
+var (
+	PlannedResource_Action_name = map[int32]string{
+		0: "ACTION_UNSPECIFIED",
+		1: "ACTION_CREATE",
+		2: "ACTION_UPDATE",
+		3: "ACTION_KEEP",
+	}
+	PlannedResource_Action_value = map[string]int32{
+		"ACTION_UNSPECIFIED": 0,
+		"ACTION_CREATE":      1,
+		"ACTION_UPDATE":      2,
+		"ACTION_KEEP":        3,
+	}
+)
+
+func (x PlannedResource_Action) Enum() *PlannedResource_Action {
+	p := new(PlannedResource_Action)
+	*p = x
+	return p
+}
+
+func (x PlannedResource_Action) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (PlannedResource_Action) Descriptor() protoreflect.EnumDescriptor {
+	return file_sebs_deployer_v1_deployer_service_proto_enumTypes[0].Descriptor()
+}
+
+func (PlannedResource_Action) Type() protoreflect.EnumType {
+	return &file_sebs_deployer_v1_deployer_service_proto_enumTypes[0]
+}
+
+func (x PlannedResource_Action) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use PlannedResource_Action.Descriptor instead.
+func (PlannedResource_Action) EnumDescriptor() ([]byte, []int) {
+	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{22, 0}
+}
+
 // What was done.
 type EnsureFunctionResponse_Outcome int32
 
@@ -74,11 +131,11 @@ func (x EnsureFunctionResponse_Outcome) String() string {
 }
 
 func (EnsureFunctionResponse_Outcome) Descriptor() protoreflect.EnumDescriptor {
-	return file_sebs_deployer_v1_deployer_service_proto_enumTypes[0].Descriptor()
+	return file_sebs_deployer_v1_deployer_service_proto_enumTypes[1].Descriptor()
 }
 
 func (EnsureFunctionResponse_Outcome) Type() protoreflect.EnumType {
-	return &file_sebs_deployer_v1_deployer_service_proto_enumTypes[0]
+	return &file_sebs_deployer_v1_deployer_service_proto_enumTypes[1]
 }
 
 func (x EnsureFunctionResponse_Outcome) Number() protoreflect.EnumNumber {
@@ -87,7 +144,7 @@ func (x EnsureFunctionResponse_Outcome) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use EnsureFunctionResponse_Outcome.Descriptor instead.
 func (EnsureFunctionResponse_Outcome) EnumDescriptor() ([]byte, []int) {
-	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{27, 0}
+	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{34, 0}
 }
 
 // How far a change is.
@@ -790,7 +847,9 @@ type FindDeploymentsRequest struct {
 	// The platform, `platforms/{platform}`.
 	Parent string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
 	// The credential's name; empty means `default`.
-	Credential    string `protobuf:"bytes,2,opt,name=credential,proto3" json:"credential,omitempty"`
+	Credential string `protobuf:"bytes,2,opt,name=credential,proto3" json:"credential,omitempty"`
+	// The region to look in; empty means the one of the service's configuration.
+	Region        string `protobuf:"bytes,3,opt,name=region,proto3" json:"region,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -835,6 +894,13 @@ func (x *FindDeploymentsRequest) GetParent() string {
 func (x *FindDeploymentsRequest) GetCredential() string {
 	if x != nil {
 		return x.Credential
+	}
+	return ""
+}
+
+func (x *FindDeploymentsRequest) GetRegion() string {
+	if x != nil {
+		return x.Region
 	}
 	return ""
 }
@@ -966,7 +1032,11 @@ type DeleteDeploymentRequest struct {
 	// Whether only to list what would be deleted.
 	DryRun bool `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
 	// The same id gets the same operation.
-	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	RequestId string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// The region of a deployment whose record was lost; empty means the one of the service's configuration.
+	Region string `protobuf:"bytes,4,opt,name=region,proto3" json:"region,omitempty"`
+	// The credential of a deployment whose record was lost; empty means `default`.
+	Credential    string `protobuf:"bytes,5,opt,name=credential,proto3" json:"credential,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1018,6 +1088,20 @@ func (x *DeleteDeploymentRequest) GetDryRun() bool {
 func (x *DeleteDeploymentRequest) GetRequestId() string {
 	if x != nil {
 		return x.RequestId
+	}
+	return ""
+}
+
+func (x *DeleteDeploymentRequest) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *DeleteDeploymentRequest) GetCredential() string {
+	if x != nil {
+		return x.Credential
 	}
 	return ""
 }
@@ -1114,6 +1198,481 @@ func (x *ResourceList) GetResources() []string {
 	return nil
 }
 
+// Deletes deployments whose time is over.
+type ExpireDeploymentsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The platform, `platforms/{platform}`.
+	Parent string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
+	// Whether only to list what would be deleted.
+	DryRun bool `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// The region in which deployments are looked for that are not recorded; empty means the one of the service's configuration.
+	Region string `protobuf:"bytes,3,opt,name=region,proto3" json:"region,omitempty"`
+	// The credential with which they are looked for; empty means `default`.
+	Credential string `protobuf:"bytes,4,opt,name=credential,proto3" json:"credential,omitempty"`
+	// The same id gets the same operation.
+	RequestId     string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExpireDeploymentsRequest) Reset() {
+	*x = ExpireDeploymentsRequest{}
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExpireDeploymentsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExpireDeploymentsRequest) ProtoMessage() {}
+
+func (x *ExpireDeploymentsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExpireDeploymentsRequest.ProtoReflect.Descriptor instead.
+func (*ExpireDeploymentsRequest) Descriptor() ([]byte, []int) {
+	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ExpireDeploymentsRequest) GetParent() string {
+	if x != nil {
+		return x.Parent
+	}
+	return ""
+}
+
+func (x *ExpireDeploymentsRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+func (x *ExpireDeploymentsRequest) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *ExpireDeploymentsRequest) GetCredential() string {
+	if x != nil {
+		return x.Credential
+	}
+	return ""
+}
+
+func (x *ExpireDeploymentsRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+// Which deployments were deleted, or would be.
+type ExpireDeploymentsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The deployments whose time is over, by name.
+	Deployments   []*ExpiredDeployment `protobuf:"bytes,1,rep,name=deployments,proto3" json:"deployments,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExpireDeploymentsResponse) Reset() {
+	*x = ExpireDeploymentsResponse{}
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExpireDeploymentsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExpireDeploymentsResponse) ProtoMessage() {}
+
+func (x *ExpireDeploymentsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExpireDeploymentsResponse.ProtoReflect.Descriptor instead.
+func (*ExpireDeploymentsResponse) Descriptor() ([]byte, []int) {
+	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ExpireDeploymentsResponse) GetDeployments() []*ExpiredDeployment {
+	if x != nil {
+		return x.Deployments
+	}
+	return nil
+}
+
+// A deployment whose time is over.
+type ExpiredDeployment struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The deployment's resource name.
+	Deployment string `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
+	// When its time was over.
+	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	// What was deleted, or would be, by type.
+	Deleted map[string]*ResourceList `protobuf:"bytes,3,rep,name=deleted,proto3" json:"deleted,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Why it could not be deleted as a whole; empty where it was. It stays recorded and is tried again the next time.
+	Problem       string `protobuf:"bytes,4,opt,name=problem,proto3" json:"problem,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExpiredDeployment) Reset() {
+	*x = ExpiredDeployment{}
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExpiredDeployment) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExpiredDeployment) ProtoMessage() {}
+
+func (x *ExpiredDeployment) ProtoReflect() protoreflect.Message {
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExpiredDeployment.ProtoReflect.Descriptor instead.
+func (*ExpiredDeployment) Descriptor() ([]byte, []int) {
+	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ExpiredDeployment) GetDeployment() string {
+	if x != nil {
+		return x.Deployment
+	}
+	return ""
+}
+
+func (x *ExpiredDeployment) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return nil
+}
+
+func (x *ExpiredDeployment) GetDeleted() map[string]*ResourceList {
+	if x != nil {
+		return x.Deleted
+	}
+	return nil
+}
+
+func (x *ExpiredDeployment) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+// Asks what a deployment would be made of.
+type PlanDeploymentRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The deployment, as it would be made or reused.
+	Deployment *CreateDeploymentRequest `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
+	// The functions that it would have.
+	Functions     []*PlannedFunction `protobuf:"bytes,2,rep,name=functions,proto3" json:"functions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanDeploymentRequest) Reset() {
+	*x = PlanDeploymentRequest{}
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanDeploymentRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanDeploymentRequest) ProtoMessage() {}
+
+func (x *PlanDeploymentRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanDeploymentRequest.ProtoReflect.Descriptor instead.
+func (*PlanDeploymentRequest) Descriptor() ([]byte, []int) {
+	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *PlanDeploymentRequest) GetDeployment() *CreateDeploymentRequest {
+	if x != nil {
+		return x.Deployment
+	}
+	return nil
+}
+
+func (x *PlanDeploymentRequest) GetFunctions() []*PlannedFunction {
+	if x != nil {
+		return x.Functions
+	}
+	return nil
+}
+
+// A function that would be there.
+type PlannedFunction struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The function's name; empty means the default name.
+	FunctionId string `protobuf:"bytes,1,opt,name=function_id,json=functionId,proto3" json:"function_id,omitempty"`
+	// The benchmark.
+	Benchmark string `protobuf:"bytes,2,opt,name=benchmark,proto3" json:"benchmark,omitempty"`
+	// The configuration, with language, version, architecture and memory.
+	Config *v1.FunctionConfig `protobuf:"bytes,3,opt,name=config,proto3" json:"config,omitempty"`
+	// Whether the function uses object storage.
+	UsesObjects bool `protobuf:"varint,4,opt,name=uses_objects,json=usesObjects,proto3" json:"uses_objects,omitempty"`
+	// Whether the function uses tables.
+	UsesTables bool `protobuf:"varint,5,opt,name=uses_tables,json=usesTables,proto3" json:"uses_tables,omitempty"`
+	// The triggers to have.
+	Triggers      []v1.TriggerType `protobuf:"varint,6,rep,packed,name=triggers,proto3,enum=sebs.type.v1.TriggerType" json:"triggers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlannedFunction) Reset() {
+	*x = PlannedFunction{}
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlannedFunction) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlannedFunction) ProtoMessage() {}
+
+func (x *PlannedFunction) ProtoReflect() protoreflect.Message {
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlannedFunction.ProtoReflect.Descriptor instead.
+func (*PlannedFunction) Descriptor() ([]byte, []int) {
+	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *PlannedFunction) GetFunctionId() string {
+	if x != nil {
+		return x.FunctionId
+	}
+	return ""
+}
+
+func (x *PlannedFunction) GetBenchmark() string {
+	if x != nil {
+		return x.Benchmark
+	}
+	return ""
+}
+
+func (x *PlannedFunction) GetConfig() *v1.FunctionConfig {
+	if x != nil {
+		return x.Config
+	}
+	return nil
+}
+
+func (x *PlannedFunction) GetUsesObjects() bool {
+	if x != nil {
+		return x.UsesObjects
+	}
+	return false
+}
+
+func (x *PlannedFunction) GetUsesTables() bool {
+	if x != nil {
+		return x.UsesTables
+	}
+	return false
+}
+
+func (x *PlannedFunction) GetTriggers() []v1.TriggerType {
+	if x != nil {
+		return x.Triggers
+	}
+	return nil
+}
+
+// What a deployment would be made of.
+type PlanDeploymentResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The deployment as it would be. One that does not exist has no time of creation, and an id that is made up anew each time unless the request names one.
+	Deployment *v1.Deployment `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
+	// Its resources, in the order in which they would be made.
+	Resources     []*PlannedResource `protobuf:"bytes,2,rep,name=resources,proto3" json:"resources,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanDeploymentResponse) Reset() {
+	*x = PlanDeploymentResponse{}
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanDeploymentResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanDeploymentResponse) ProtoMessage() {}
+
+func (x *PlanDeploymentResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanDeploymentResponse.ProtoReflect.Descriptor instead.
+func (*PlanDeploymentResponse) Descriptor() ([]byte, []int) {
+	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *PlanDeploymentResponse) GetDeployment() *v1.Deployment {
+	if x != nil {
+		return x.Deployment
+	}
+	return nil
+}
+
+func (x *PlanDeploymentResponse) GetResources() []*PlannedResource {
+	if x != nil {
+		return x.Resources
+	}
+	return nil
+}
+
+// A resource of a plan.
+type PlannedResource struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What would be done.
+	Action PlannedResource_Action `protobuf:"varint,1,opt,name=action,proto3,enum=sebs.deployer.v1.PlannedResource_Action" json:"action,omitempty"`
+	// The type, such as `function`, `bucket`, `tables`, `role`, `trigger`, `log-group`, `repository`.
+	Type string `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
+	// The name on the platform; a name that ends with `*` stands for several.
+	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	// What would change, or what it is for.
+	Detail        string `protobuf:"bytes,4,opt,name=detail,proto3" json:"detail,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlannedResource) Reset() {
+	*x = PlannedResource{}
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlannedResource) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlannedResource) ProtoMessage() {}
+
+func (x *PlannedResource) ProtoReflect() protoreflect.Message {
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlannedResource.ProtoReflect.Descriptor instead.
+func (*PlannedResource) Descriptor() ([]byte, []int) {
+	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *PlannedResource) GetAction() PlannedResource_Action {
+	if x != nil {
+		return x.Action
+	}
+	return PlannedResource_ACTION_UNSPECIFIED
+}
+
+func (x *PlannedResource) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *PlannedResource) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PlannedResource) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
 // Records a bucket.
 type SetStorageBucketRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1129,7 +1688,7 @@ type SetStorageBucketRequest struct {
 
 func (x *SetStorageBucketRequest) Reset() {
 	*x = SetStorageBucketRequest{}
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[16]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1141,7 +1700,7 @@ func (x *SetStorageBucketRequest) String() string {
 func (*SetStorageBucketRequest) ProtoMessage() {}
 
 func (x *SetStorageBucketRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[16]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1154,7 +1713,7 @@ func (x *SetStorageBucketRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetStorageBucketRequest.ProtoReflect.Descriptor instead.
 func (*SetStorageBucketRequest) Descriptor() ([]byte, []int) {
-	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{16}
+	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SetStorageBucketRequest) GetDeployment() string {
@@ -1191,7 +1750,7 @@ type GetStorageBucketRequest struct {
 
 func (x *GetStorageBucketRequest) Reset() {
 	*x = GetStorageBucketRequest{}
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[17]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1203,7 +1762,7 @@ func (x *GetStorageBucketRequest) String() string {
 func (*GetStorageBucketRequest) ProtoMessage() {}
 
 func (x *GetStorageBucketRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[17]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1216,7 +1775,7 @@ func (x *GetStorageBucketRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStorageBucketRequest.ProtoReflect.Descriptor instead.
 func (*GetStorageBucketRequest) Descriptor() ([]byte, []int) {
-	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{17}
+	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *GetStorageBucketRequest) GetDeployment() string {
@@ -1246,7 +1805,7 @@ type GetStorageBucketResponse struct {
 
 func (x *GetStorageBucketResponse) Reset() {
 	*x = GetStorageBucketResponse{}
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[18]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1258,7 +1817,7 @@ func (x *GetStorageBucketResponse) String() string {
 func (*GetStorageBucketResponse) ProtoMessage() {}
 
 func (x *GetStorageBucketResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[18]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1271,7 +1830,7 @@ func (x *GetStorageBucketResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStorageBucketResponse.ProtoReflect.Descriptor instead.
 func (*GetStorageBucketResponse) Descriptor() ([]byte, []int) {
-	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{18}
+	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *GetStorageBucketResponse) GetBucket() string {
@@ -1299,7 +1858,7 @@ type ListStorageBucketsRequest struct {
 
 func (x *ListStorageBucketsRequest) Reset() {
 	*x = ListStorageBucketsRequest{}
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[19]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1311,7 +1870,7 @@ func (x *ListStorageBucketsRequest) String() string {
 func (*ListStorageBucketsRequest) ProtoMessage() {}
 
 func (x *ListStorageBucketsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[19]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1324,7 +1883,7 @@ func (x *ListStorageBucketsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListStorageBucketsRequest.ProtoReflect.Descriptor instead.
 func (*ListStorageBucketsRequest) Descriptor() ([]byte, []int) {
-	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{19}
+	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListStorageBucketsRequest) GetDeployment() string {
@@ -1345,7 +1904,7 @@ type ListStorageBucketsResponse struct {
 
 func (x *ListStorageBucketsResponse) Reset() {
 	*x = ListStorageBucketsResponse{}
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[20]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1357,7 +1916,7 @@ func (x *ListStorageBucketsResponse) String() string {
 func (*ListStorageBucketsResponse) ProtoMessage() {}
 
 func (x *ListStorageBucketsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[20]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1370,7 +1929,7 @@ func (x *ListStorageBucketsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListStorageBucketsResponse.ProtoReflect.Descriptor instead.
 func (*ListStorageBucketsResponse) Descriptor() ([]byte, []int) {
-	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{20}
+	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ListStorageBucketsResponse) GetBuckets() []*v1.BucketBinding {
@@ -1391,7 +1950,7 @@ type ReconcileBucketsRequest struct {
 
 func (x *ReconcileBucketsRequest) Reset() {
 	*x = ReconcileBucketsRequest{}
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[21]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1403,7 +1962,7 @@ func (x *ReconcileBucketsRequest) String() string {
 func (*ReconcileBucketsRequest) ProtoMessage() {}
 
 func (x *ReconcileBucketsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[21]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1416,7 +1975,7 @@ func (x *ReconcileBucketsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReconcileBucketsRequest.ProtoReflect.Descriptor instead.
 func (*ReconcileBucketsRequest) Descriptor() ([]byte, []int) {
-	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{21}
+	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ReconcileBucketsRequest) GetDeployment() string {
@@ -1437,7 +1996,7 @@ type ReconcileBucketsResponse struct {
 
 func (x *ReconcileBucketsResponse) Reset() {
 	*x = ReconcileBucketsResponse{}
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[22]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1449,7 +2008,7 @@ func (x *ReconcileBucketsResponse) String() string {
 func (*ReconcileBucketsResponse) ProtoMessage() {}
 
 func (x *ReconcileBucketsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[22]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1462,7 +2021,7 @@ func (x *ReconcileBucketsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReconcileBucketsResponse.ProtoReflect.Descriptor instead.
 func (*ReconcileBucketsResponse) Descriptor() ([]byte, []int) {
-	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{22}
+	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ReconcileBucketsResponse) GetDropped() []*v1.BucketBinding {
@@ -1493,7 +2052,7 @@ type CachedFunction struct {
 
 func (x *CachedFunction) Reset() {
 	*x = CachedFunction{}
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[23]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1505,7 +2064,7 @@ func (x *CachedFunction) String() string {
 func (*CachedFunction) ProtoMessage() {}
 
 func (x *CachedFunction) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[23]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1518,7 +2077,7 @@ func (x *CachedFunction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CachedFunction.ProtoReflect.Descriptor instead.
 func (*CachedFunction) Descriptor() ([]byte, []int) {
-	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{23}
+	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CachedFunction) GetFunctionId() string {
@@ -1582,7 +2141,7 @@ type ImportCacheRequest struct {
 
 func (x *ImportCacheRequest) Reset() {
 	*x = ImportCacheRequest{}
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[24]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1594,7 +2153,7 @@ func (x *ImportCacheRequest) String() string {
 func (*ImportCacheRequest) ProtoMessage() {}
 
 func (x *ImportCacheRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[24]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1607,7 +2166,7 @@ func (x *ImportCacheRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportCacheRequest.ProtoReflect.Descriptor instead.
 func (*ImportCacheRequest) Descriptor() ([]byte, []int) {
-	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{24}
+	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ImportCacheRequest) GetParent() string {
@@ -1660,7 +2219,7 @@ type ImportCacheResponse struct {
 
 func (x *ImportCacheResponse) Reset() {
 	*x = ImportCacheResponse{}
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[25]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1672,7 +2231,7 @@ func (x *ImportCacheResponse) String() string {
 func (*ImportCacheResponse) ProtoMessage() {}
 
 func (x *ImportCacheResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[25]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1685,7 +2244,7 @@ func (x *ImportCacheResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportCacheResponse.ProtoReflect.Descriptor instead.
 func (*ImportCacheResponse) Descriptor() ([]byte, []int) {
-	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{25}
+	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ImportCacheResponse) GetDeployment() *v1.Deployment {
@@ -1736,7 +2295,7 @@ type EnsureFunctionRequest struct {
 
 func (x *EnsureFunctionRequest) Reset() {
 	*x = EnsureFunctionRequest{}
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[26]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1748,7 +2307,7 @@ func (x *EnsureFunctionRequest) String() string {
 func (*EnsureFunctionRequest) ProtoMessage() {}
 
 func (x *EnsureFunctionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[26]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1761,7 +2320,7 @@ func (x *EnsureFunctionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnsureFunctionRequest.ProtoReflect.Descriptor instead.
 func (*EnsureFunctionRequest) Descriptor() ([]byte, []int) {
-	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{26}
+	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *EnsureFunctionRequest) GetParent() string {
@@ -1846,7 +2405,7 @@ type EnsureFunctionResponse struct {
 
 func (x *EnsureFunctionResponse) Reset() {
 	*x = EnsureFunctionResponse{}
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[27]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1858,7 +2417,7 @@ func (x *EnsureFunctionResponse) String() string {
 func (*EnsureFunctionResponse) ProtoMessage() {}
 
 func (x *EnsureFunctionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[27]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1871,7 +2430,7 @@ func (x *EnsureFunctionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnsureFunctionResponse.ProtoReflect.Descriptor instead.
 func (*EnsureFunctionResponse) Descriptor() ([]byte, []int) {
-	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{27}
+	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *EnsureFunctionResponse) GetFunction() *v1.Function {
@@ -1920,7 +2479,7 @@ type GetFunctionRequest struct {
 
 func (x *GetFunctionRequest) Reset() {
 	*x = GetFunctionRequest{}
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[28]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1932,7 +2491,7 @@ func (x *GetFunctionRequest) String() string {
 func (*GetFunctionRequest) ProtoMessage() {}
 
 func (x *GetFunctionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[28]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1945,7 +2504,7 @@ func (x *GetFunctionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetFunctionRequest.ProtoReflect.Descriptor instead.
 func (*GetFunctionRequest) Descriptor() ([]byte, []int) {
-	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{28}
+	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *GetFunctionRequest) GetName() string {
@@ -1972,7 +2531,7 @@ type ListFunctionsRequest struct {
 
 func (x *ListFunctionsRequest) Reset() {
 	*x = ListFunctionsRequest{}
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[29]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1984,7 +2543,7 @@ func (x *ListFunctionsRequest) String() string {
 func (*ListFunctionsRequest) ProtoMessage() {}
 
 func (x *ListFunctionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[29]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1997,7 +2556,7 @@ func (x *ListFunctionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFunctionsRequest.ProtoReflect.Descriptor instead.
 func (*ListFunctionsRequest) Descriptor() ([]byte, []int) {
-	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{29}
+	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ListFunctionsRequest) GetParent() string {
@@ -2041,7 +2600,7 @@ type ListFunctionsResponse struct {
 
 func (x *ListFunctionsResponse) Reset() {
 	*x = ListFunctionsResponse{}
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[30]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2053,7 +2612,7 @@ func (x *ListFunctionsResponse) String() string {
 func (*ListFunctionsResponse) ProtoMessage() {}
 
 func (x *ListFunctionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[30]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2066,7 +2625,7 @@ func (x *ListFunctionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFunctionsResponse.ProtoReflect.Descriptor instead.
 func (*ListFunctionsResponse) Descriptor() ([]byte, []int) {
-	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{30}
+	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ListFunctionsResponse) GetFunctions() []*v1.Function {
@@ -2088,7 +2647,7 @@ type UpdateFunctionRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The function with its new values.
 	Function *v1.Function `protobuf:"bytes,1,opt,name=function,proto3" json:"function,omitempty"`
-	// Which fields change: `config.timeout_seconds`, `config.memory_mb`, `config.environment`, `config.max_concurrency`, `package`.
+	// Which fields change: `config.timeout_seconds`, `config.memory_mb`, `config.environment`, `config.max_concurrency`, `config.provisioned_concurrency`, `package`.
 	UpdateMask *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
 	// The same id gets the same operation.
 	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
@@ -2098,7 +2657,7 @@ type UpdateFunctionRequest struct {
 
 func (x *UpdateFunctionRequest) Reset() {
 	*x = UpdateFunctionRequest{}
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[31]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2110,7 +2669,7 @@ func (x *UpdateFunctionRequest) String() string {
 func (*UpdateFunctionRequest) ProtoMessage() {}
 
 func (x *UpdateFunctionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[31]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2123,7 +2682,7 @@ func (x *UpdateFunctionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateFunctionRequest.ProtoReflect.Descriptor instead.
 func (*UpdateFunctionRequest) Descriptor() ([]byte, []int) {
-	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{31}
+	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *UpdateFunctionRequest) GetFunction() *v1.Function {
@@ -2160,7 +2719,7 @@ type DeleteFunctionRequest struct {
 
 func (x *DeleteFunctionRequest) Reset() {
 	*x = DeleteFunctionRequest{}
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[32]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2172,7 +2731,7 @@ func (x *DeleteFunctionRequest) String() string {
 func (*DeleteFunctionRequest) ProtoMessage() {}
 
 func (x *DeleteFunctionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[32]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2185,7 +2744,7 @@ func (x *DeleteFunctionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteFunctionRequest.ProtoReflect.Descriptor instead.
 func (*DeleteFunctionRequest) Descriptor() ([]byte, []int) {
-	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{32}
+	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *DeleteFunctionRequest) GetName() string {
@@ -2208,14 +2767,18 @@ type CleanupFunctionsRequest struct {
 	// The deployment.
 	Parent string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
 	// Whether only to list what would be deleted.
-	DryRun        bool `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	DryRun bool `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// The region of a deployment whose record was lost; empty means the one of the service's configuration.
+	Region string `protobuf:"bytes,3,opt,name=region,proto3" json:"region,omitempty"`
+	// The credential of a deployment whose record was lost; empty means `default`.
+	Credential    string `protobuf:"bytes,4,opt,name=credential,proto3" json:"credential,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CleanupFunctionsRequest) Reset() {
 	*x = CleanupFunctionsRequest{}
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[33]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2227,7 +2790,7 @@ func (x *CleanupFunctionsRequest) String() string {
 func (*CleanupFunctionsRequest) ProtoMessage() {}
 
 func (x *CleanupFunctionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[33]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2240,7 +2803,7 @@ func (x *CleanupFunctionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CleanupFunctionsRequest.ProtoReflect.Descriptor instead.
 func (*CleanupFunctionsRequest) Descriptor() ([]byte, []int) {
-	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{33}
+	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *CleanupFunctionsRequest) GetParent() string {
@@ -2257,6 +2820,20 @@ func (x *CleanupFunctionsRequest) GetDryRun() bool {
 	return false
 }
 
+func (x *CleanupFunctionsRequest) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *CleanupFunctionsRequest) GetCredential() string {
+	if x != nil {
+		return x.Credential
+	}
+	return ""
+}
+
 // Which functions were deleted, or would be.
 type CleanupFunctionsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2268,7 +2845,7 @@ type CleanupFunctionsResponse struct {
 
 func (x *CleanupFunctionsResponse) Reset() {
 	*x = CleanupFunctionsResponse{}
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[34]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2280,7 +2857,7 @@ func (x *CleanupFunctionsResponse) String() string {
 func (*CleanupFunctionsResponse) ProtoMessage() {}
 
 func (x *CleanupFunctionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[34]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2293,7 +2870,7 @@ func (x *CleanupFunctionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CleanupFunctionsResponse.ProtoReflect.Descriptor instead.
 func (*CleanupFunctionsResponse) Descriptor() ([]byte, []int) {
-	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{34}
+	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *CleanupFunctionsResponse) GetFunctions() []string {
@@ -2322,7 +2899,7 @@ type GetDefaultFunctionNameRequest struct {
 
 func (x *GetDefaultFunctionNameRequest) Reset() {
 	*x = GetDefaultFunctionNameRequest{}
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[35]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2334,7 +2911,7 @@ func (x *GetDefaultFunctionNameRequest) String() string {
 func (*GetDefaultFunctionNameRequest) ProtoMessage() {}
 
 func (x *GetDefaultFunctionNameRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[35]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2347,7 +2924,7 @@ func (x *GetDefaultFunctionNameRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDefaultFunctionNameRequest.ProtoReflect.Descriptor instead.
 func (*GetDefaultFunctionNameRequest) Descriptor() ([]byte, []int) {
-	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{35}
+	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *GetDefaultFunctionNameRequest) GetParent() string {
@@ -2398,7 +2975,7 @@ type GetDefaultFunctionNameResponse struct {
 
 func (x *GetDefaultFunctionNameResponse) Reset() {
 	*x = GetDefaultFunctionNameResponse{}
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[36]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2410,7 +2987,7 @@ func (x *GetDefaultFunctionNameResponse) String() string {
 func (*GetDefaultFunctionNameResponse) ProtoMessage() {}
 
 func (x *GetDefaultFunctionNameResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[36]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2423,7 +3000,7 @@ func (x *GetDefaultFunctionNameResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDefaultFunctionNameResponse.ProtoReflect.Descriptor instead.
 func (*GetDefaultFunctionNameResponse) Descriptor() ([]byte, []int) {
-	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{36}
+	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *GetDefaultFunctionNameResponse) GetFunctionId() string {
@@ -2461,7 +3038,7 @@ type GetFunctionLogsRequest struct {
 
 func (x *GetFunctionLogsRequest) Reset() {
 	*x = GetFunctionLogsRequest{}
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[37]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2473,7 +3050,7 @@ func (x *GetFunctionLogsRequest) String() string {
 func (*GetFunctionLogsRequest) ProtoMessage() {}
 
 func (x *GetFunctionLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[37]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2486,7 +3063,7 @@ func (x *GetFunctionLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetFunctionLogsRequest.ProtoReflect.Descriptor instead.
 func (*GetFunctionLogsRequest) Descriptor() ([]byte, []int) {
-	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{37}
+	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *GetFunctionLogsRequest) GetName() string {
@@ -2544,7 +3121,7 @@ type GetFunctionLogsResponse struct {
 
 func (x *GetFunctionLogsResponse) Reset() {
 	*x = GetFunctionLogsResponse{}
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[38]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2556,7 +3133,7 @@ func (x *GetFunctionLogsResponse) String() string {
 func (*GetFunctionLogsResponse) ProtoMessage() {}
 
 func (x *GetFunctionLogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[38]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2569,7 +3146,7 @@ func (x *GetFunctionLogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetFunctionLogsResponse.ProtoReflect.Descriptor instead.
 func (*GetFunctionLogsResponse) Descriptor() ([]byte, []int) {
-	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{38}
+	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *GetFunctionLogsResponse) GetLines() []*LogLine {
@@ -2601,7 +3178,7 @@ type LogLine struct {
 
 func (x *LogLine) Reset() {
 	*x = LogLine{}
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[39]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2613,7 +3190,7 @@ func (x *LogLine) String() string {
 func (*LogLine) ProtoMessage() {}
 
 func (x *LogLine) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[39]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2626,7 +3203,7 @@ func (x *LogLine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogLine.ProtoReflect.Descriptor instead.
 func (*LogLine) Descriptor() ([]byte, []int) {
-	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{39}
+	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *LogLine) GetTime() *timestamppb.Timestamp {
@@ -2663,7 +3240,7 @@ type EnforceColdStartRequest struct {
 
 func (x *EnforceColdStartRequest) Reset() {
 	*x = EnforceColdStartRequest{}
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[40]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2675,7 +3252,7 @@ func (x *EnforceColdStartRequest) String() string {
 func (*EnforceColdStartRequest) ProtoMessage() {}
 
 func (x *EnforceColdStartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[40]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2688,7 +3265,7 @@ func (x *EnforceColdStartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnforceColdStartRequest.ProtoReflect.Descriptor instead.
 func (*EnforceColdStartRequest) Descriptor() ([]byte, []int) {
-	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{40}
+	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *EnforceColdStartRequest) GetParent() string {
@@ -2718,7 +3295,7 @@ type EnforceColdStartResponse struct {
 
 func (x *EnforceColdStartResponse) Reset() {
 	*x = EnforceColdStartResponse{}
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[41]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2730,7 +3307,7 @@ func (x *EnforceColdStartResponse) String() string {
 func (*EnforceColdStartResponse) ProtoMessage() {}
 
 func (x *EnforceColdStartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[41]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2743,7 +3320,7 @@ func (x *EnforceColdStartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnforceColdStartResponse.ProtoReflect.Descriptor instead.
 func (*EnforceColdStartResponse) Descriptor() ([]byte, []int) {
-	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{41}
+	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *EnforceColdStartResponse) GetCounter() int64 {
@@ -2777,7 +3354,7 @@ type CreateTriggerRequest struct {
 
 func (x *CreateTriggerRequest) Reset() {
 	*x = CreateTriggerRequest{}
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[42]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2789,7 +3366,7 @@ func (x *CreateTriggerRequest) String() string {
 func (*CreateTriggerRequest) ProtoMessage() {}
 
 func (x *CreateTriggerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[42]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2802,7 +3379,7 @@ func (x *CreateTriggerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTriggerRequest.ProtoReflect.Descriptor instead.
 func (*CreateTriggerRequest) Descriptor() ([]byte, []int) {
-	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{42}
+	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *CreateTriggerRequest) GetParent() string {
@@ -2850,7 +3427,7 @@ type ListTriggersRequest struct {
 
 func (x *ListTriggersRequest) Reset() {
 	*x = ListTriggersRequest{}
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[43]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2862,7 +3439,7 @@ func (x *ListTriggersRequest) String() string {
 func (*ListTriggersRequest) ProtoMessage() {}
 
 func (x *ListTriggersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[43]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2875,7 +3452,7 @@ func (x *ListTriggersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTriggersRequest.ProtoReflect.Descriptor instead.
 func (*ListTriggersRequest) Descriptor() ([]byte, []int) {
-	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{43}
+	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ListTriggersRequest) GetParent() string {
@@ -2919,7 +3496,7 @@ type ListTriggersResponse struct {
 
 func (x *ListTriggersResponse) Reset() {
 	*x = ListTriggersResponse{}
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[44]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2931,7 +3508,7 @@ func (x *ListTriggersResponse) String() string {
 func (*ListTriggersResponse) ProtoMessage() {}
 
 func (x *ListTriggersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[44]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2944,7 +3521,7 @@ func (x *ListTriggersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTriggersResponse.ProtoReflect.Descriptor instead.
 func (*ListTriggersResponse) Descriptor() ([]byte, []int) {
-	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{44}
+	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ListTriggersResponse) GetTriggers() []*v1.Trigger {
@@ -2972,7 +3549,7 @@ type DeleteTriggerRequest struct {
 
 func (x *DeleteTriggerRequest) Reset() {
 	*x = DeleteTriggerRequest{}
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[45]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2984,7 +3561,7 @@ func (x *DeleteTriggerRequest) String() string {
 func (*DeleteTriggerRequest) ProtoMessage() {}
 
 func (x *DeleteTriggerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[45]
+	mi := &file_sebs_deployer_v1_deployer_service_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2997,7 +3574,7 @@ func (x *DeleteTriggerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTriggerRequest.ProtoReflect.Descriptor instead.
 func (*DeleteTriggerRequest) Descriptor() ([]byte, []int) {
-	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{45}
+	return file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *DeleteTriggerRequest) GetName() string {
@@ -3076,13 +3653,14 @@ const file_sebs_deployer_v1_deployer_service_proto_rawDesc = "" +
 	"page_token\x18\x03 \x01(\tR\tpageToken\"}\n" +
 	"\x17ListDeploymentsResponse\x12:\n" +
 	"\vdeployments\x18\x01 \x03(\v2\x18.sebs.type.v1.DeploymentR\vdeployments\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\\\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"t\n" +
 	"\x16FindDeploymentsRequest\x12\"\n" +
 	"\x06parent\x18\x01 \x01(\tB\n" +
 	"\xe0A\x02\xbaH\x04r\x02\x10\x01R\x06parent\x12\x1e\n" +
 	"\n" +
 	"credential\x18\x02 \x01(\tR\n" +
-	"credential\"\xa0\x01\n" +
+	"credential\x12\x16\n" +
+	"\x06region\x18\x03 \x01(\tR\x06region\"\xa0\x01\n" +
 	"\x17FindDeploymentsResponse\x12:\n" +
 	"\vdeployments\x18\x01 \x03(\v2\x18.sebs.type.v1.DeploymentR\vdeployments\x12\x1a\n" +
 	"\brecorded\x18\x02 \x03(\tR\brecorded\x12-\n" +
@@ -3092,20 +3670,77 @@ const file_sebs_deployer_v1_deployer_service_proto_rawDesc = "" +
 	"deployment\x18\x01 \x01(\v2\x18.sebs.type.v1.DeploymentB\t\xe0A\x02\xbaH\x03\xc8\x01\x01R\n" +
 	"deployment\x12;\n" +
 	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
-	"updateMask\"q\n" +
+	"updateMask\"\xa9\x01\n" +
 	"\x17DeleteDeploymentRequest\x12\x1e\n" +
 	"\x04name\x18\x01 \x01(\tB\n" +
 	"\xe0A\x02\xbaH\x04r\x02\x10\x01R\x04name\x12\x17\n" +
 	"\adry_run\x18\x02 \x01(\bR\x06dryRun\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\x03 \x01(\tR\trequestId\"\xc9\x01\n" +
+	"request_id\x18\x03 \x01(\tR\trequestId\x12\x16\n" +
+	"\x06region\x18\x04 \x01(\tR\x06region\x12\x1e\n" +
+	"\n" +
+	"credential\x18\x05 \x01(\tR\n" +
+	"credential\"\xc9\x01\n" +
 	"\x18DeleteDeploymentResponse\x12Q\n" +
 	"\adeleted\x18\x01 \x03(\v27.sebs.deployer.v1.DeleteDeploymentResponse.DeletedEntryR\adeleted\x1aZ\n" +
 	"\fDeletedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x124\n" +
 	"\x05value\x18\x02 \x01(\v2\x1e.sebs.deployer.v1.ResourceListR\x05value:\x028\x01\",\n" +
 	"\fResourceList\x12\x1c\n" +
-	"\tresources\x18\x01 \x03(\tR\tresources\"\xa6\x01\n" +
+	"\tresources\x18\x01 \x03(\tR\tresources\"\xae\x01\n" +
+	"\x18ExpireDeploymentsRequest\x12\"\n" +
+	"\x06parent\x18\x01 \x01(\tB\n" +
+	"\xe0A\x02\xbaH\x04r\x02\x10\x01R\x06parent\x12\x17\n" +
+	"\adry_run\x18\x02 \x01(\bR\x06dryRun\x12\x16\n" +
+	"\x06region\x18\x03 \x01(\tR\x06region\x12\x1e\n" +
+	"\n" +
+	"credential\x18\x04 \x01(\tR\n" +
+	"credential\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x05 \x01(\tR\trequestId\"b\n" +
+	"\x19ExpireDeploymentsResponse\x12E\n" +
+	"\vdeployments\x18\x01 \x03(\v2#.sebs.deployer.v1.ExpiredDeploymentR\vdeployments\"\xb2\x02\n" +
+	"\x11ExpiredDeployment\x12\x1e\n" +
+	"\n" +
+	"deployment\x18\x01 \x01(\tR\n" +
+	"deployment\x12;\n" +
+	"\vexpire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"expireTime\x12J\n" +
+	"\adeleted\x18\x03 \x03(\v20.sebs.deployer.v1.ExpiredDeployment.DeletedEntryR\adeleted\x12\x18\n" +
+	"\aproblem\x18\x04 \x01(\tR\aproblem\x1aZ\n" +
+	"\fDeletedEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x124\n" +
+	"\x05value\x18\x02 \x01(\v2\x1e.sebs.deployer.v1.ResourceListR\x05value:\x028\x01\"\xae\x01\n" +
+	"\x15PlanDeploymentRequest\x12T\n" +
+	"\n" +
+	"deployment\x18\x01 \x01(\v2).sebs.deployer.v1.CreateDeploymentRequestB\t\xe0A\x02\xbaH\x03\xc8\x01\x01R\n" +
+	"deployment\x12?\n" +
+	"\tfunctions\x18\x02 \x03(\v2!.sebs.deployer.v1.PlannedFunctionR\tfunctions\"\x8d\x02\n" +
+	"\x0fPlannedFunction\x12\x1f\n" +
+	"\vfunction_id\x18\x01 \x01(\tR\n" +
+	"functionId\x12(\n" +
+	"\tbenchmark\x18\x02 \x01(\tB\n" +
+	"\xe0A\x02\xbaH\x04r\x02\x10\x01R\tbenchmark\x124\n" +
+	"\x06config\x18\x03 \x01(\v2\x1c.sebs.type.v1.FunctionConfigR\x06config\x12!\n" +
+	"\fuses_objects\x18\x04 \x01(\bR\vusesObjects\x12\x1f\n" +
+	"\vuses_tables\x18\x05 \x01(\bR\n" +
+	"usesTables\x125\n" +
+	"\btriggers\x18\x06 \x03(\x0e2\x19.sebs.type.v1.TriggerTypeR\btriggers\"\x93\x01\n" +
+	"\x16PlanDeploymentResponse\x128\n" +
+	"\n" +
+	"deployment\x18\x01 \x01(\v2\x18.sebs.type.v1.DeploymentR\n" +
+	"deployment\x12?\n" +
+	"\tresources\x18\x02 \x03(\v2!.sebs.deployer.v1.PlannedResourceR\tresources\"\xec\x01\n" +
+	"\x0fPlannedResource\x12@\n" +
+	"\x06action\x18\x01 \x01(\x0e2(.sebs.deployer.v1.PlannedResource.ActionR\x06action\x12\x12\n" +
+	"\x04type\x18\x02 \x01(\tR\x04type\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x16\n" +
+	"\x06detail\x18\x04 \x01(\tR\x06detail\"W\n" +
+	"\x06Action\x12\x16\n" +
+	"\x12ACTION_UNSPECIFIED\x10\x00\x12\x11\n" +
+	"\rACTION_CREATE\x10\x01\x12\x11\n" +
+	"\rACTION_UPDATE\x10\x02\x12\x0f\n" +
+	"\vACTION_KEEP\x10\x03\"\xa6\x01\n" +
 	"\x17SetStorageBucketRequest\x12*\n" +
 	"\n" +
 	"deployment\x18\x01 \x01(\tB\n" +
@@ -3212,11 +3847,15 @@ const file_sebs_deployer_v1_deployer_service_proto_rawDesc = "" +
 	"\x15DeleteFunctionRequest\x12\x1e\n" +
 	"\x04name\x18\x01 \x01(\tB\n" +
 	"\xe0A\x02\xbaH\x04r\x02\x10\x01R\x04name\x12#\n" +
-	"\rallow_missing\x18\x02 \x01(\bR\fallowMissing\"V\n" +
+	"\rallow_missing\x18\x02 \x01(\bR\fallowMissing\"\x8e\x01\n" +
 	"\x17CleanupFunctionsRequest\x12\"\n" +
 	"\x06parent\x18\x01 \x01(\tB\n" +
 	"\xe0A\x02\xbaH\x04r\x02\x10\x01R\x06parent\x12\x17\n" +
-	"\adry_run\x18\x02 \x01(\bR\x06dryRun\"8\n" +
+	"\adry_run\x18\x02 \x01(\bR\x06dryRun\x12\x16\n" +
+	"\x06region\x18\x03 \x01(\tR\x06region\x12\x1e\n" +
+	"\n" +
+	"credential\x18\x04 \x01(\tR\n" +
+	"credential\"8\n" +
 	"\x18CleanupFunctionsResponse\x12\x1c\n" +
 	"\tfunctions\x18\x01 \x03(\tR\tfunctions\"\xa2\x02\n" +
 	"\x1dGetDefaultFunctionNameRequest\x12\"\n" +
@@ -3278,7 +3917,7 @@ const file_sebs_deployer_v1_deployer_service_proto_rawDesc = "" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"6\n" +
 	"\x14DeleteTriggerRequest\x12\x1e\n" +
 	"\x04name\x18\x01 \x01(\tB\n" +
-	"\xe0A\x02\xbaH\x04r\x02\x10\x01R\x04name2\xdb!\n" +
+	"\xe0A\x02\xbaH\x04r\x02\x10\x01R\x04name2\xd9$\n" +
 	"\x0fDeployerService\x12\x7f\n" +
 	"\rListPlatforms\x12&.sebs.deployer.v1.ListPlatformsRequest\x1a'.sebs.deployer.v1.ListPlatformsResponse\"\x1d\xfa\x80\x19\x04\b\x01\x10\x01\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/platforms\x12\xa7\x01\n" +
 	"\x10CheckCredentials\x12).sebs.deployer.v1.CheckCredentialsRequest\x1a*.sebs.deployer.v1.CheckCredentialsResponse\"<\xfa\x80\x19\x04\b\x02\x10\x01\x82\xd3\xe4\x93\x02.:\x01*\")/v1/{parent=platforms/*}:checkCredentials\x12\x90\x01\n" +
@@ -3289,7 +3928,10 @@ const file_sebs_deployer_v1_deployer_service_proto_rawDesc = "" +
 	"\x10UpdateDeployment\x12).sebs.deployer.v1.UpdateDeploymentRequest\x1a\x18.sebs.type.v1.Deployment\"K\xfa\x80\x19\x04\b\x02\x10\x01\x82\xd3\xe4\x93\x02=:\n" +
 	"deployment2//v1/{deployment.name=platforms/*/deployments/*}\x12\xbd\x01\n" +
 	"\x10DeleteDeployment\x12).sebs.deployer.v1.DeleteDeploymentRequest\x1a\x1d.google.longrunning.Operation\"_\xcaA*\n" +
-	"\x18DeleteDeploymentResponse\x12\x0eDeployMetadata\xfa\x80\x19\x02\b\x02\x82\xd3\xe4\x93\x02&*$/v1/{name=platforms/*/deployments/*}\x12\xa7\x01\n" +
+	"\x18DeleteDeploymentResponse\x12\x0eDeployMetadata\xfa\x80\x19\x02\b\x02\x82\xd3\xe4\x93\x02&*$/v1/{name=platforms/*/deployments/*}\x12\xca\x01\n" +
+	"\x11ExpireDeployments\x12*.sebs.deployer.v1.ExpireDeploymentsRequest\x1a\x1d.google.longrunning.Operation\"j\xcaA+\n" +
+	"\x19ExpireDeploymentsResponse\x12\x0eDeployMetadata\xfa\x80\x19\x02\b\x02\x82\xd3\xe4\x93\x020:\x01*\"+/v1/{parent=platforms/*}/deployments:expire\x12\xae\x01\n" +
+	"\x0ePlanDeployment\x12'.sebs.deployer.v1.PlanDeploymentRequest\x1a(.sebs.deployer.v1.PlanDeploymentResponse\"I\xfa\x80\x19\x06\b\x02\x10\x01\x18x\x82\xd3\xe4\x93\x029:\x01*\"4/v1/{deployment.parent=platforms/*}/deployments:plan\x12\xa7\x01\n" +
 	"\x10SetStorageBucket\x12).sebs.deployer.v1.SetStorageBucketRequest\x1a\x18.sebs.type.v1.Deployment\"N\xfa\x80\x19\x04\b\x02\x10\x01\x82\xd3\xe4\x93\x02@:\x01*\";/v1/{deployment=platforms/*/deployments/*}:setStorageBucket\x12\xbb\x01\n" +
 	"\x10GetStorageBucket\x12).sebs.deployer.v1.GetStorageBucketRequest\x1a*.sebs.deployer.v1.GetStorageBucketResponse\"P\xfa\x80\x19\x04\b\x01\x10\x01\x82\xd3\xe4\x93\x02B\x12@/v1/{deployment=platforms/*/deployments/*}/storageBuckets/{role}\x12\xba\x01\n" +
 	"\x12ListStorageBuckets\x12+.sebs.deployer.v1.ListStorageBucketsRequest\x1a,.sebs.deployer.v1.ListStorageBucketsResponse\"I\xfa\x80\x19\x04\b\x01\x10\x01\x82\xd3\xe4\x93\x02;\x129/v1/{deployment=platforms/*/deployments/*}/storageBuckets\x12\xb9\x01\n" +
@@ -3323,176 +3965,200 @@ func file_sebs_deployer_v1_deployer_service_proto_rawDescGZIP() []byte {
 	return file_sebs_deployer_v1_deployer_service_proto_rawDescData
 }
 
-var file_sebs_deployer_v1_deployer_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_sebs_deployer_v1_deployer_service_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
+var file_sebs_deployer_v1_deployer_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_sebs_deployer_v1_deployer_service_proto_msgTypes = make([]protoimpl.MessageInfo, 59)
 var file_sebs_deployer_v1_deployer_service_proto_goTypes = []any{
-	(EnsureFunctionResponse_Outcome)(0),    // 0: sebs.deployer.v1.EnsureFunctionResponse.Outcome
-	(*DeployMetadata)(nil),                 // 1: sebs.deployer.v1.DeployMetadata
-	(*ListPlatformsRequest)(nil),           // 2: sebs.deployer.v1.ListPlatformsRequest
-	(*ListPlatformsResponse)(nil),          // 3: sebs.deployer.v1.ListPlatformsResponse
-	(*Platform)(nil),                       // 4: sebs.deployer.v1.Platform
-	(*CheckCredentialsRequest)(nil),        // 5: sebs.deployer.v1.CheckCredentialsRequest
-	(*CheckCredentialsResponse)(nil),       // 6: sebs.deployer.v1.CheckCredentialsResponse
-	(*CreateDeploymentRequest)(nil),        // 7: sebs.deployer.v1.CreateDeploymentRequest
-	(*GetDeploymentRequest)(nil),           // 8: sebs.deployer.v1.GetDeploymentRequest
-	(*ListDeploymentsRequest)(nil),         // 9: sebs.deployer.v1.ListDeploymentsRequest
-	(*ListDeploymentsResponse)(nil),        // 10: sebs.deployer.v1.ListDeploymentsResponse
-	(*FindDeploymentsRequest)(nil),         // 11: sebs.deployer.v1.FindDeploymentsRequest
-	(*FindDeploymentsResponse)(nil),        // 12: sebs.deployer.v1.FindDeploymentsResponse
-	(*UpdateDeploymentRequest)(nil),        // 13: sebs.deployer.v1.UpdateDeploymentRequest
-	(*DeleteDeploymentRequest)(nil),        // 14: sebs.deployer.v1.DeleteDeploymentRequest
-	(*DeleteDeploymentResponse)(nil),       // 15: sebs.deployer.v1.DeleteDeploymentResponse
-	(*ResourceList)(nil),                   // 16: sebs.deployer.v1.ResourceList
-	(*SetStorageBucketRequest)(nil),        // 17: sebs.deployer.v1.SetStorageBucketRequest
-	(*GetStorageBucketRequest)(nil),        // 18: sebs.deployer.v1.GetStorageBucketRequest
-	(*GetStorageBucketResponse)(nil),       // 19: sebs.deployer.v1.GetStorageBucketResponse
-	(*ListStorageBucketsRequest)(nil),      // 20: sebs.deployer.v1.ListStorageBucketsRequest
-	(*ListStorageBucketsResponse)(nil),     // 21: sebs.deployer.v1.ListStorageBucketsResponse
-	(*ReconcileBucketsRequest)(nil),        // 22: sebs.deployer.v1.ReconcileBucketsRequest
-	(*ReconcileBucketsResponse)(nil),       // 23: sebs.deployer.v1.ReconcileBucketsResponse
-	(*CachedFunction)(nil),                 // 24: sebs.deployer.v1.CachedFunction
-	(*ImportCacheRequest)(nil),             // 25: sebs.deployer.v1.ImportCacheRequest
-	(*ImportCacheResponse)(nil),            // 26: sebs.deployer.v1.ImportCacheResponse
-	(*EnsureFunctionRequest)(nil),          // 27: sebs.deployer.v1.EnsureFunctionRequest
-	(*EnsureFunctionResponse)(nil),         // 28: sebs.deployer.v1.EnsureFunctionResponse
-	(*GetFunctionRequest)(nil),             // 29: sebs.deployer.v1.GetFunctionRequest
-	(*ListFunctionsRequest)(nil),           // 30: sebs.deployer.v1.ListFunctionsRequest
-	(*ListFunctionsResponse)(nil),          // 31: sebs.deployer.v1.ListFunctionsResponse
-	(*UpdateFunctionRequest)(nil),          // 32: sebs.deployer.v1.UpdateFunctionRequest
-	(*DeleteFunctionRequest)(nil),          // 33: sebs.deployer.v1.DeleteFunctionRequest
-	(*CleanupFunctionsRequest)(nil),        // 34: sebs.deployer.v1.CleanupFunctionsRequest
-	(*CleanupFunctionsResponse)(nil),       // 35: sebs.deployer.v1.CleanupFunctionsResponse
-	(*GetDefaultFunctionNameRequest)(nil),  // 36: sebs.deployer.v1.GetDefaultFunctionNameRequest
-	(*GetDefaultFunctionNameResponse)(nil), // 37: sebs.deployer.v1.GetDefaultFunctionNameResponse
-	(*GetFunctionLogsRequest)(nil),         // 38: sebs.deployer.v1.GetFunctionLogsRequest
-	(*GetFunctionLogsResponse)(nil),        // 39: sebs.deployer.v1.GetFunctionLogsResponse
-	(*LogLine)(nil),                        // 40: sebs.deployer.v1.LogLine
-	(*EnforceColdStartRequest)(nil),        // 41: sebs.deployer.v1.EnforceColdStartRequest
-	(*EnforceColdStartResponse)(nil),       // 42: sebs.deployer.v1.EnforceColdStartResponse
-	(*CreateTriggerRequest)(nil),           // 43: sebs.deployer.v1.CreateTriggerRequest
-	(*ListTriggersRequest)(nil),            // 44: sebs.deployer.v1.ListTriggersRequest
-	(*ListTriggersResponse)(nil),           // 45: sebs.deployer.v1.ListTriggersResponse
-	(*DeleteTriggerRequest)(nil),           // 46: sebs.deployer.v1.DeleteTriggerRequest
-	nil,                                    // 47: sebs.deployer.v1.Platform.LimitsEntry
-	nil,                                    // 48: sebs.deployer.v1.CreateDeploymentRequest.SettingsEntry
-	nil,                                    // 49: sebs.deployer.v1.DeleteDeploymentResponse.DeletedEntry
-	nil,                                    // 50: sebs.deployer.v1.CachedFunction.PlatformAttributesEntry
-	nil,                                    // 51: sebs.deployer.v1.EnforceColdStartResponse.FailuresEntry
-	(*timestamppb.Timestamp)(nil),          // 52: google.protobuf.Timestamp
-	(v1.TriggerType)(0),                    // 53: sebs.type.v1.TriggerType
-	(v1.Architecture)(0),                   // 54: sebs.type.v1.Architecture
-	(v1.SystemVariant)(0),                  // 55: sebs.type.v1.SystemVariant
-	(*durationpb.Duration)(nil),            // 56: google.protobuf.Duration
-	(*v1.BucketBinding)(nil),               // 57: sebs.type.v1.BucketBinding
-	(*v1.Deployment)(nil),                  // 58: sebs.type.v1.Deployment
-	(*fieldmaskpb.FieldMask)(nil),          // 59: google.protobuf.FieldMask
-	(v1.BucketRole)(0),                     // 60: sebs.type.v1.BucketRole
-	(*v1.FunctionConfig)(nil),              // 61: sebs.type.v1.FunctionConfig
-	(*v1.Trigger)(nil),                     // 62: sebs.type.v1.Trigger
-	(*v1.Function)(nil),                    // 63: sebs.type.v1.Function
-	(*v1.Runtime)(nil),                     // 64: sebs.type.v1.Runtime
-	(*longrunningpb.Operation)(nil),        // 65: google.longrunning.Operation
-	(*emptypb.Empty)(nil),                  // 66: google.protobuf.Empty
+	(PlannedResource_Action)(0),            // 0: sebs.deployer.v1.PlannedResource.Action
+	(EnsureFunctionResponse_Outcome)(0),    // 1: sebs.deployer.v1.EnsureFunctionResponse.Outcome
+	(*DeployMetadata)(nil),                 // 2: sebs.deployer.v1.DeployMetadata
+	(*ListPlatformsRequest)(nil),           // 3: sebs.deployer.v1.ListPlatformsRequest
+	(*ListPlatformsResponse)(nil),          // 4: sebs.deployer.v1.ListPlatformsResponse
+	(*Platform)(nil),                       // 5: sebs.deployer.v1.Platform
+	(*CheckCredentialsRequest)(nil),        // 6: sebs.deployer.v1.CheckCredentialsRequest
+	(*CheckCredentialsResponse)(nil),       // 7: sebs.deployer.v1.CheckCredentialsResponse
+	(*CreateDeploymentRequest)(nil),        // 8: sebs.deployer.v1.CreateDeploymentRequest
+	(*GetDeploymentRequest)(nil),           // 9: sebs.deployer.v1.GetDeploymentRequest
+	(*ListDeploymentsRequest)(nil),         // 10: sebs.deployer.v1.ListDeploymentsRequest
+	(*ListDeploymentsResponse)(nil),        // 11: sebs.deployer.v1.ListDeploymentsResponse
+	(*FindDeploymentsRequest)(nil),         // 12: sebs.deployer.v1.FindDeploymentsRequest
+	(*FindDeploymentsResponse)(nil),        // 13: sebs.deployer.v1.FindDeploymentsResponse
+	(*UpdateDeploymentRequest)(nil),        // 14: sebs.deployer.v1.UpdateDeploymentRequest
+	(*DeleteDeploymentRequest)(nil),        // 15: sebs.deployer.v1.DeleteDeploymentRequest
+	(*DeleteDeploymentResponse)(nil),       // 16: sebs.deployer.v1.DeleteDeploymentResponse
+	(*ResourceList)(nil),                   // 17: sebs.deployer.v1.ResourceList
+	(*ExpireDeploymentsRequest)(nil),       // 18: sebs.deployer.v1.ExpireDeploymentsRequest
+	(*ExpireDeploymentsResponse)(nil),      // 19: sebs.deployer.v1.ExpireDeploymentsResponse
+	(*ExpiredDeployment)(nil),              // 20: sebs.deployer.v1.ExpiredDeployment
+	(*PlanDeploymentRequest)(nil),          // 21: sebs.deployer.v1.PlanDeploymentRequest
+	(*PlannedFunction)(nil),                // 22: sebs.deployer.v1.PlannedFunction
+	(*PlanDeploymentResponse)(nil),         // 23: sebs.deployer.v1.PlanDeploymentResponse
+	(*PlannedResource)(nil),                // 24: sebs.deployer.v1.PlannedResource
+	(*SetStorageBucketRequest)(nil),        // 25: sebs.deployer.v1.SetStorageBucketRequest
+	(*GetStorageBucketRequest)(nil),        // 26: sebs.deployer.v1.GetStorageBucketRequest
+	(*GetStorageBucketResponse)(nil),       // 27: sebs.deployer.v1.GetStorageBucketResponse
+	(*ListStorageBucketsRequest)(nil),      // 28: sebs.deployer.v1.ListStorageBucketsRequest
+	(*ListStorageBucketsResponse)(nil),     // 29: sebs.deployer.v1.ListStorageBucketsResponse
+	(*ReconcileBucketsRequest)(nil),        // 30: sebs.deployer.v1.ReconcileBucketsRequest
+	(*ReconcileBucketsResponse)(nil),       // 31: sebs.deployer.v1.ReconcileBucketsResponse
+	(*CachedFunction)(nil),                 // 32: sebs.deployer.v1.CachedFunction
+	(*ImportCacheRequest)(nil),             // 33: sebs.deployer.v1.ImportCacheRequest
+	(*ImportCacheResponse)(nil),            // 34: sebs.deployer.v1.ImportCacheResponse
+	(*EnsureFunctionRequest)(nil),          // 35: sebs.deployer.v1.EnsureFunctionRequest
+	(*EnsureFunctionResponse)(nil),         // 36: sebs.deployer.v1.EnsureFunctionResponse
+	(*GetFunctionRequest)(nil),             // 37: sebs.deployer.v1.GetFunctionRequest
+	(*ListFunctionsRequest)(nil),           // 38: sebs.deployer.v1.ListFunctionsRequest
+	(*ListFunctionsResponse)(nil),          // 39: sebs.deployer.v1.ListFunctionsResponse
+	(*UpdateFunctionRequest)(nil),          // 40: sebs.deployer.v1.UpdateFunctionRequest
+	(*DeleteFunctionRequest)(nil),          // 41: sebs.deployer.v1.DeleteFunctionRequest
+	(*CleanupFunctionsRequest)(nil),        // 42: sebs.deployer.v1.CleanupFunctionsRequest
+	(*CleanupFunctionsResponse)(nil),       // 43: sebs.deployer.v1.CleanupFunctionsResponse
+	(*GetDefaultFunctionNameRequest)(nil),  // 44: sebs.deployer.v1.GetDefaultFunctionNameRequest
+	(*GetDefaultFunctionNameResponse)(nil), // 45: sebs.deployer.v1.GetDefaultFunctionNameResponse
+	(*GetFunctionLogsRequest)(nil),         // 46: sebs.deployer.v1.GetFunctionLogsRequest
+	(*GetFunctionLogsResponse)(nil),        // 47: sebs.deployer.v1.GetFunctionLogsResponse
+	(*LogLine)(nil),                        // 48: sebs.deployer.v1.LogLine
+	(*EnforceColdStartRequest)(nil),        // 49: sebs.deployer.v1.EnforceColdStartRequest
+	(*EnforceColdStartResponse)(nil),       // 50: sebs.deployer.v1.EnforceColdStartResponse
+	(*CreateTriggerRequest)(nil),           // 51: sebs.deployer.v1.CreateTriggerRequest
+	(*ListTriggersRequest)(nil),            // 52: sebs.deployer.v1.ListTriggersRequest
+	(*ListTriggersResponse)(nil),           // 53: sebs.deployer.v1.ListTriggersResponse
+	(*DeleteTriggerRequest)(nil),           // 54: sebs.deployer.v1.DeleteTriggerRequest
+	nil,                                    // 55: sebs.deployer.v1.Platform.LimitsEntry
+	nil,                                    // 56: sebs.deployer.v1.CreateDeploymentRequest.SettingsEntry
+	nil,                                    // 57: sebs.deployer.v1.DeleteDeploymentResponse.DeletedEntry
+	nil,                                    // 58: sebs.deployer.v1.ExpiredDeployment.DeletedEntry
+	nil,                                    // 59: sebs.deployer.v1.CachedFunction.PlatformAttributesEntry
+	nil,                                    // 60: sebs.deployer.v1.EnforceColdStartResponse.FailuresEntry
+	(*timestamppb.Timestamp)(nil),          // 61: google.protobuf.Timestamp
+	(v1.TriggerType)(0),                    // 62: sebs.type.v1.TriggerType
+	(v1.Architecture)(0),                   // 63: sebs.type.v1.Architecture
+	(v1.SystemVariant)(0),                  // 64: sebs.type.v1.SystemVariant
+	(*durationpb.Duration)(nil),            // 65: google.protobuf.Duration
+	(*v1.BucketBinding)(nil),               // 66: sebs.type.v1.BucketBinding
+	(*v1.Deployment)(nil),                  // 67: sebs.type.v1.Deployment
+	(*fieldmaskpb.FieldMask)(nil),          // 68: google.protobuf.FieldMask
+	(*v1.FunctionConfig)(nil),              // 69: sebs.type.v1.FunctionConfig
+	(v1.BucketRole)(0),                     // 70: sebs.type.v1.BucketRole
+	(*v1.Trigger)(nil),                     // 71: sebs.type.v1.Trigger
+	(*v1.Function)(nil),                    // 72: sebs.type.v1.Function
+	(*v1.Runtime)(nil),                     // 73: sebs.type.v1.Runtime
+	(*longrunningpb.Operation)(nil),        // 74: google.longrunning.Operation
+	(*emptypb.Empty)(nil),                  // 75: google.protobuf.Empty
 }
 var file_sebs_deployer_v1_deployer_service_proto_depIdxs = []int32{
-	52, // 0: sebs.deployer.v1.DeployMetadata.start_time:type_name -> google.protobuf.Timestamp
-	4,  // 1: sebs.deployer.v1.ListPlatformsResponse.platforms:type_name -> sebs.deployer.v1.Platform
-	53, // 2: sebs.deployer.v1.Platform.triggers:type_name -> sebs.type.v1.TriggerType
-	54, // 3: sebs.deployer.v1.Platform.architectures:type_name -> sebs.type.v1.Architecture
-	55, // 4: sebs.deployer.v1.Platform.system_variants:type_name -> sebs.type.v1.SystemVariant
-	47, // 5: sebs.deployer.v1.Platform.limits:type_name -> sebs.deployer.v1.Platform.LimitsEntry
-	56, // 6: sebs.deployer.v1.CreateDeploymentRequest.ttl:type_name -> google.protobuf.Duration
-	48, // 7: sebs.deployer.v1.CreateDeploymentRequest.settings:type_name -> sebs.deployer.v1.CreateDeploymentRequest.SettingsEntry
-	57, // 8: sebs.deployer.v1.CreateDeploymentRequest.buckets:type_name -> sebs.type.v1.BucketBinding
-	58, // 9: sebs.deployer.v1.ListDeploymentsResponse.deployments:type_name -> sebs.type.v1.Deployment
-	58, // 10: sebs.deployer.v1.FindDeploymentsResponse.deployments:type_name -> sebs.type.v1.Deployment
-	58, // 11: sebs.deployer.v1.UpdateDeploymentRequest.deployment:type_name -> sebs.type.v1.Deployment
-	59, // 12: sebs.deployer.v1.UpdateDeploymentRequest.update_mask:type_name -> google.protobuf.FieldMask
-	49, // 13: sebs.deployer.v1.DeleteDeploymentResponse.deleted:type_name -> sebs.deployer.v1.DeleteDeploymentResponse.DeletedEntry
-	60, // 14: sebs.deployer.v1.SetStorageBucketRequest.role:type_name -> sebs.type.v1.BucketRole
-	60, // 15: sebs.deployer.v1.GetStorageBucketRequest.role:type_name -> sebs.type.v1.BucketRole
-	57, // 16: sebs.deployer.v1.ListStorageBucketsResponse.buckets:type_name -> sebs.type.v1.BucketBinding
-	57, // 17: sebs.deployer.v1.ReconcileBucketsResponse.dropped:type_name -> sebs.type.v1.BucketBinding
-	61, // 18: sebs.deployer.v1.CachedFunction.config:type_name -> sebs.type.v1.FunctionConfig
-	50, // 19: sebs.deployer.v1.CachedFunction.platform_attributes:type_name -> sebs.deployer.v1.CachedFunction.PlatformAttributesEntry
-	62, // 20: sebs.deployer.v1.CachedFunction.triggers:type_name -> sebs.type.v1.Trigger
-	57, // 21: sebs.deployer.v1.ImportCacheRequest.buckets:type_name -> sebs.type.v1.BucketBinding
-	24, // 22: sebs.deployer.v1.ImportCacheRequest.functions:type_name -> sebs.deployer.v1.CachedFunction
-	58, // 23: sebs.deployer.v1.ImportCacheResponse.deployment:type_name -> sebs.type.v1.Deployment
-	61, // 24: sebs.deployer.v1.EnsureFunctionRequest.config:type_name -> sebs.type.v1.FunctionConfig
-	53, // 25: sebs.deployer.v1.EnsureFunctionRequest.triggers:type_name -> sebs.type.v1.TriggerType
-	63, // 26: sebs.deployer.v1.EnsureFunctionResponse.function:type_name -> sebs.type.v1.Function
-	0,  // 27: sebs.deployer.v1.EnsureFunctionResponse.outcome:type_name -> sebs.deployer.v1.EnsureFunctionResponse.Outcome
-	63, // 28: sebs.deployer.v1.ListFunctionsResponse.functions:type_name -> sebs.type.v1.Function
-	63, // 29: sebs.deployer.v1.UpdateFunctionRequest.function:type_name -> sebs.type.v1.Function
-	59, // 30: sebs.deployer.v1.UpdateFunctionRequest.update_mask:type_name -> google.protobuf.FieldMask
-	64, // 31: sebs.deployer.v1.GetDefaultFunctionNameRequest.runtime:type_name -> sebs.type.v1.Runtime
-	54, // 32: sebs.deployer.v1.GetDefaultFunctionNameRequest.architecture:type_name -> sebs.type.v1.Architecture
-	55, // 33: sebs.deployer.v1.GetDefaultFunctionNameRequest.system_variant:type_name -> sebs.type.v1.SystemVariant
-	52, // 34: sebs.deployer.v1.GetFunctionLogsRequest.start_time:type_name -> google.protobuf.Timestamp
-	52, // 35: sebs.deployer.v1.GetFunctionLogsRequest.end_time:type_name -> google.protobuf.Timestamp
-	40, // 36: sebs.deployer.v1.GetFunctionLogsResponse.lines:type_name -> sebs.deployer.v1.LogLine
-	52, // 37: sebs.deployer.v1.LogLine.time:type_name -> google.protobuf.Timestamp
-	51, // 38: sebs.deployer.v1.EnforceColdStartResponse.failures:type_name -> sebs.deployer.v1.EnforceColdStartResponse.FailuresEntry
-	53, // 39: sebs.deployer.v1.CreateTriggerRequest.type:type_name -> sebs.type.v1.TriggerType
-	53, // 40: sebs.deployer.v1.ListTriggersRequest.type:type_name -> sebs.type.v1.TriggerType
-	62, // 41: sebs.deployer.v1.ListTriggersResponse.triggers:type_name -> sebs.type.v1.Trigger
-	16, // 42: sebs.deployer.v1.DeleteDeploymentResponse.DeletedEntry.value:type_name -> sebs.deployer.v1.ResourceList
-	2,  // 43: sebs.deployer.v1.DeployerService.ListPlatforms:input_type -> sebs.deployer.v1.ListPlatformsRequest
-	5,  // 44: sebs.deployer.v1.DeployerService.CheckCredentials:input_type -> sebs.deployer.v1.CheckCredentialsRequest
-	7,  // 45: sebs.deployer.v1.DeployerService.CreateDeployment:input_type -> sebs.deployer.v1.CreateDeploymentRequest
-	8,  // 46: sebs.deployer.v1.DeployerService.GetDeployment:input_type -> sebs.deployer.v1.GetDeploymentRequest
-	9,  // 47: sebs.deployer.v1.DeployerService.ListDeployments:input_type -> sebs.deployer.v1.ListDeploymentsRequest
-	11, // 48: sebs.deployer.v1.DeployerService.FindDeployments:input_type -> sebs.deployer.v1.FindDeploymentsRequest
-	13, // 49: sebs.deployer.v1.DeployerService.UpdateDeployment:input_type -> sebs.deployer.v1.UpdateDeploymentRequest
-	14, // 50: sebs.deployer.v1.DeployerService.DeleteDeployment:input_type -> sebs.deployer.v1.DeleteDeploymentRequest
-	17, // 51: sebs.deployer.v1.DeployerService.SetStorageBucket:input_type -> sebs.deployer.v1.SetStorageBucketRequest
-	18, // 52: sebs.deployer.v1.DeployerService.GetStorageBucket:input_type -> sebs.deployer.v1.GetStorageBucketRequest
-	20, // 53: sebs.deployer.v1.DeployerService.ListStorageBuckets:input_type -> sebs.deployer.v1.ListStorageBucketsRequest
-	22, // 54: sebs.deployer.v1.DeployerService.ReconcileBuckets:input_type -> sebs.deployer.v1.ReconcileBucketsRequest
-	25, // 55: sebs.deployer.v1.DeployerService.ImportCache:input_type -> sebs.deployer.v1.ImportCacheRequest
-	27, // 56: sebs.deployer.v1.DeployerService.EnsureFunction:input_type -> sebs.deployer.v1.EnsureFunctionRequest
-	29, // 57: sebs.deployer.v1.DeployerService.GetFunction:input_type -> sebs.deployer.v1.GetFunctionRequest
-	30, // 58: sebs.deployer.v1.DeployerService.ListFunctions:input_type -> sebs.deployer.v1.ListFunctionsRequest
-	32, // 59: sebs.deployer.v1.DeployerService.UpdateFunction:input_type -> sebs.deployer.v1.UpdateFunctionRequest
-	33, // 60: sebs.deployer.v1.DeployerService.DeleteFunction:input_type -> sebs.deployer.v1.DeleteFunctionRequest
-	34, // 61: sebs.deployer.v1.DeployerService.CleanupFunctions:input_type -> sebs.deployer.v1.CleanupFunctionsRequest
-	36, // 62: sebs.deployer.v1.DeployerService.GetDefaultFunctionName:input_type -> sebs.deployer.v1.GetDefaultFunctionNameRequest
-	38, // 63: sebs.deployer.v1.DeployerService.GetFunctionLogs:input_type -> sebs.deployer.v1.GetFunctionLogsRequest
-	41, // 64: sebs.deployer.v1.DeployerService.EnforceColdStart:input_type -> sebs.deployer.v1.EnforceColdStartRequest
-	43, // 65: sebs.deployer.v1.DeployerService.CreateTrigger:input_type -> sebs.deployer.v1.CreateTriggerRequest
-	44, // 66: sebs.deployer.v1.DeployerService.ListTriggers:input_type -> sebs.deployer.v1.ListTriggersRequest
-	46, // 67: sebs.deployer.v1.DeployerService.DeleteTrigger:input_type -> sebs.deployer.v1.DeleteTriggerRequest
-	3,  // 68: sebs.deployer.v1.DeployerService.ListPlatforms:output_type -> sebs.deployer.v1.ListPlatformsResponse
-	6,  // 69: sebs.deployer.v1.DeployerService.CheckCredentials:output_type -> sebs.deployer.v1.CheckCredentialsResponse
-	58, // 70: sebs.deployer.v1.DeployerService.CreateDeployment:output_type -> sebs.type.v1.Deployment
-	58, // 71: sebs.deployer.v1.DeployerService.GetDeployment:output_type -> sebs.type.v1.Deployment
-	10, // 72: sebs.deployer.v1.DeployerService.ListDeployments:output_type -> sebs.deployer.v1.ListDeploymentsResponse
-	12, // 73: sebs.deployer.v1.DeployerService.FindDeployments:output_type -> sebs.deployer.v1.FindDeploymentsResponse
-	58, // 74: sebs.deployer.v1.DeployerService.UpdateDeployment:output_type -> sebs.type.v1.Deployment
-	65, // 75: sebs.deployer.v1.DeployerService.DeleteDeployment:output_type -> google.longrunning.Operation
-	58, // 76: sebs.deployer.v1.DeployerService.SetStorageBucket:output_type -> sebs.type.v1.Deployment
-	19, // 77: sebs.deployer.v1.DeployerService.GetStorageBucket:output_type -> sebs.deployer.v1.GetStorageBucketResponse
-	21, // 78: sebs.deployer.v1.DeployerService.ListStorageBuckets:output_type -> sebs.deployer.v1.ListStorageBucketsResponse
-	23, // 79: sebs.deployer.v1.DeployerService.ReconcileBuckets:output_type -> sebs.deployer.v1.ReconcileBucketsResponse
-	26, // 80: sebs.deployer.v1.DeployerService.ImportCache:output_type -> sebs.deployer.v1.ImportCacheResponse
-	65, // 81: sebs.deployer.v1.DeployerService.EnsureFunction:output_type -> google.longrunning.Operation
-	63, // 82: sebs.deployer.v1.DeployerService.GetFunction:output_type -> sebs.type.v1.Function
-	31, // 83: sebs.deployer.v1.DeployerService.ListFunctions:output_type -> sebs.deployer.v1.ListFunctionsResponse
-	65, // 84: sebs.deployer.v1.DeployerService.UpdateFunction:output_type -> google.longrunning.Operation
-	66, // 85: sebs.deployer.v1.DeployerService.DeleteFunction:output_type -> google.protobuf.Empty
-	35, // 86: sebs.deployer.v1.DeployerService.CleanupFunctions:output_type -> sebs.deployer.v1.CleanupFunctionsResponse
-	37, // 87: sebs.deployer.v1.DeployerService.GetDefaultFunctionName:output_type -> sebs.deployer.v1.GetDefaultFunctionNameResponse
-	39, // 88: sebs.deployer.v1.DeployerService.GetFunctionLogs:output_type -> sebs.deployer.v1.GetFunctionLogsResponse
-	42, // 89: sebs.deployer.v1.DeployerService.EnforceColdStart:output_type -> sebs.deployer.v1.EnforceColdStartResponse
-	62, // 90: sebs.deployer.v1.DeployerService.CreateTrigger:output_type -> sebs.type.v1.Trigger
-	45, // 91: sebs.deployer.v1.DeployerService.ListTriggers:output_type -> sebs.deployer.v1.ListTriggersResponse
-	66, // 92: sebs.deployer.v1.DeployerService.DeleteTrigger:output_type -> google.protobuf.Empty
-	68, // [68:93] is the sub-list for method output_type
-	43, // [43:68] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	61, // 0: sebs.deployer.v1.DeployMetadata.start_time:type_name -> google.protobuf.Timestamp
+	5,  // 1: sebs.deployer.v1.ListPlatformsResponse.platforms:type_name -> sebs.deployer.v1.Platform
+	62, // 2: sebs.deployer.v1.Platform.triggers:type_name -> sebs.type.v1.TriggerType
+	63, // 3: sebs.deployer.v1.Platform.architectures:type_name -> sebs.type.v1.Architecture
+	64, // 4: sebs.deployer.v1.Platform.system_variants:type_name -> sebs.type.v1.SystemVariant
+	55, // 5: sebs.deployer.v1.Platform.limits:type_name -> sebs.deployer.v1.Platform.LimitsEntry
+	65, // 6: sebs.deployer.v1.CreateDeploymentRequest.ttl:type_name -> google.protobuf.Duration
+	56, // 7: sebs.deployer.v1.CreateDeploymentRequest.settings:type_name -> sebs.deployer.v1.CreateDeploymentRequest.SettingsEntry
+	66, // 8: sebs.deployer.v1.CreateDeploymentRequest.buckets:type_name -> sebs.type.v1.BucketBinding
+	67, // 9: sebs.deployer.v1.ListDeploymentsResponse.deployments:type_name -> sebs.type.v1.Deployment
+	67, // 10: sebs.deployer.v1.FindDeploymentsResponse.deployments:type_name -> sebs.type.v1.Deployment
+	67, // 11: sebs.deployer.v1.UpdateDeploymentRequest.deployment:type_name -> sebs.type.v1.Deployment
+	68, // 12: sebs.deployer.v1.UpdateDeploymentRequest.update_mask:type_name -> google.protobuf.FieldMask
+	57, // 13: sebs.deployer.v1.DeleteDeploymentResponse.deleted:type_name -> sebs.deployer.v1.DeleteDeploymentResponse.DeletedEntry
+	20, // 14: sebs.deployer.v1.ExpireDeploymentsResponse.deployments:type_name -> sebs.deployer.v1.ExpiredDeployment
+	61, // 15: sebs.deployer.v1.ExpiredDeployment.expire_time:type_name -> google.protobuf.Timestamp
+	58, // 16: sebs.deployer.v1.ExpiredDeployment.deleted:type_name -> sebs.deployer.v1.ExpiredDeployment.DeletedEntry
+	8,  // 17: sebs.deployer.v1.PlanDeploymentRequest.deployment:type_name -> sebs.deployer.v1.CreateDeploymentRequest
+	22, // 18: sebs.deployer.v1.PlanDeploymentRequest.functions:type_name -> sebs.deployer.v1.PlannedFunction
+	69, // 19: sebs.deployer.v1.PlannedFunction.config:type_name -> sebs.type.v1.FunctionConfig
+	62, // 20: sebs.deployer.v1.PlannedFunction.triggers:type_name -> sebs.type.v1.TriggerType
+	67, // 21: sebs.deployer.v1.PlanDeploymentResponse.deployment:type_name -> sebs.type.v1.Deployment
+	24, // 22: sebs.deployer.v1.PlanDeploymentResponse.resources:type_name -> sebs.deployer.v1.PlannedResource
+	0,  // 23: sebs.deployer.v1.PlannedResource.action:type_name -> sebs.deployer.v1.PlannedResource.Action
+	70, // 24: sebs.deployer.v1.SetStorageBucketRequest.role:type_name -> sebs.type.v1.BucketRole
+	70, // 25: sebs.deployer.v1.GetStorageBucketRequest.role:type_name -> sebs.type.v1.BucketRole
+	66, // 26: sebs.deployer.v1.ListStorageBucketsResponse.buckets:type_name -> sebs.type.v1.BucketBinding
+	66, // 27: sebs.deployer.v1.ReconcileBucketsResponse.dropped:type_name -> sebs.type.v1.BucketBinding
+	69, // 28: sebs.deployer.v1.CachedFunction.config:type_name -> sebs.type.v1.FunctionConfig
+	59, // 29: sebs.deployer.v1.CachedFunction.platform_attributes:type_name -> sebs.deployer.v1.CachedFunction.PlatformAttributesEntry
+	71, // 30: sebs.deployer.v1.CachedFunction.triggers:type_name -> sebs.type.v1.Trigger
+	66, // 31: sebs.deployer.v1.ImportCacheRequest.buckets:type_name -> sebs.type.v1.BucketBinding
+	32, // 32: sebs.deployer.v1.ImportCacheRequest.functions:type_name -> sebs.deployer.v1.CachedFunction
+	67, // 33: sebs.deployer.v1.ImportCacheResponse.deployment:type_name -> sebs.type.v1.Deployment
+	69, // 34: sebs.deployer.v1.EnsureFunctionRequest.config:type_name -> sebs.type.v1.FunctionConfig
+	62, // 35: sebs.deployer.v1.EnsureFunctionRequest.triggers:type_name -> sebs.type.v1.TriggerType
+	72, // 36: sebs.deployer.v1.EnsureFunctionResponse.function:type_name -> sebs.type.v1.Function
+	1,  // 37: sebs.deployer.v1.EnsureFunctionResponse.outcome:type_name -> sebs.deployer.v1.EnsureFunctionResponse.Outcome
+	72, // 38: sebs.deployer.v1.ListFunctionsResponse.functions:type_name -> sebs.type.v1.Function
+	72, // 39: sebs.deployer.v1.UpdateFunctionRequest.function:type_name -> sebs.type.v1.Function
+	68, // 40: sebs.deployer.v1.UpdateFunctionRequest.update_mask:type_name -> google.protobuf.FieldMask
+	73, // 41: sebs.deployer.v1.GetDefaultFunctionNameRequest.runtime:type_name -> sebs.type.v1.Runtime
+	63, // 42: sebs.deployer.v1.GetDefaultFunctionNameRequest.architecture:type_name -> sebs.type.v1.Architecture
+	64, // 43: sebs.deployer.v1.GetDefaultFunctionNameRequest.system_variant:type_name -> sebs.type.v1.SystemVariant
+	61, // 44: sebs.deployer.v1.GetFunctionLogsRequest.start_time:type_name -> google.protobuf.Timestamp
+	61, // 45: sebs.deployer.v1.GetFunctionLogsRequest.end_time:type_name -> google.protobuf.Timestamp
+	48, // 46: sebs.deployer.v1.GetFunctionLogsResponse.lines:type_name -> sebs.deployer.v1.LogLine
+	61, // 47: sebs.deployer.v1.LogLine.time:type_name -> google.protobuf.Timestamp
+	60, // 48: sebs.deployer.v1.EnforceColdStartResponse.failures:type_name -> sebs.deployer.v1.EnforceColdStartResponse.FailuresEntry
+	62, // 49: sebs.deployer.v1.CreateTriggerRequest.type:type_name -> sebs.type.v1.TriggerType
+	62, // 50: sebs.deployer.v1.ListTriggersRequest.type:type_name -> sebs.type.v1.TriggerType
+	71, // 51: sebs.deployer.v1.ListTriggersResponse.triggers:type_name -> sebs.type.v1.Trigger
+	17, // 52: sebs.deployer.v1.DeleteDeploymentResponse.DeletedEntry.value:type_name -> sebs.deployer.v1.ResourceList
+	17, // 53: sebs.deployer.v1.ExpiredDeployment.DeletedEntry.value:type_name -> sebs.deployer.v1.ResourceList
+	3,  // 54: sebs.deployer.v1.DeployerService.ListPlatforms:input_type -> sebs.deployer.v1.ListPlatformsRequest
+	6,  // 55: sebs.deployer.v1.DeployerService.CheckCredentials:input_type -> sebs.deployer.v1.CheckCredentialsRequest
+	8,  // 56: sebs.deployer.v1.DeployerService.CreateDeployment:input_type -> sebs.deployer.v1.CreateDeploymentRequest
+	9,  // 57: sebs.deployer.v1.DeployerService.GetDeployment:input_type -> sebs.deployer.v1.GetDeploymentRequest
+	10, // 58: sebs.deployer.v1.DeployerService.ListDeployments:input_type -> sebs.deployer.v1.ListDeploymentsRequest
+	12, // 59: sebs.deployer.v1.DeployerService.FindDeployments:input_type -> sebs.deployer.v1.FindDeploymentsRequest
+	14, // 60: sebs.deployer.v1.DeployerService.UpdateDeployment:input_type -> sebs.deployer.v1.UpdateDeploymentRequest
+	15, // 61: sebs.deployer.v1.DeployerService.DeleteDeployment:input_type -> sebs.deployer.v1.DeleteDeploymentRequest
+	18, // 62: sebs.deployer.v1.DeployerService.ExpireDeployments:input_type -> sebs.deployer.v1.ExpireDeploymentsRequest
+	21, // 63: sebs.deployer.v1.DeployerService.PlanDeployment:input_type -> sebs.deployer.v1.PlanDeploymentRequest
+	25, // 64: sebs.deployer.v1.DeployerService.SetStorageBucket:input_type -> sebs.deployer.v1.SetStorageBucketRequest
+	26, // 65: sebs.deployer.v1.DeployerService.GetStorageBucket:input_type -> sebs.deployer.v1.GetStorageBucketRequest
+	28, // 66: sebs.deployer.v1.DeployerService.ListStorageBuckets:input_type -> sebs.deployer.v1.ListStorageBucketsRequest
+	30, // 67: sebs.deployer.v1.DeployerService.ReconcileBuckets:input_type -> sebs.deployer.v1.ReconcileBucketsRequest
+	33, // 68: sebs.deployer.v1.DeployerService.ImportCache:input_type -> sebs.deployer.v1.ImportCacheRequest
+	35, // 69: sebs.deployer.v1.DeployerService.EnsureFunction:input_type -> sebs.deployer.v1.EnsureFunctionRequest
+	37, // 70: sebs.deployer.v1.DeployerService.GetFunction:input_type -> sebs.deployer.v1.GetFunctionRequest
+	38, // 71: sebs.deployer.v1.DeployerService.ListFunctions:input_type -> sebs.deployer.v1.ListFunctionsRequest
+	40, // 72: sebs.deployer.v1.DeployerService.UpdateFunction:input_type -> sebs.deployer.v1.UpdateFunctionRequest
+	41, // 73: sebs.deployer.v1.DeployerService.DeleteFunction:input_type -> sebs.deployer.v1.DeleteFunctionRequest
+	42, // 74: sebs.deployer.v1.DeployerService.CleanupFunctions:input_type -> sebs.deployer.v1.CleanupFunctionsRequest
+	44, // 75: sebs.deployer.v1.DeployerService.GetDefaultFunctionName:input_type -> sebs.deployer.v1.GetDefaultFunctionNameRequest
+	46, // 76: sebs.deployer.v1.DeployerService.GetFunctionLogs:input_type -> sebs.deployer.v1.GetFunctionLogsRequest
+	49, // 77: sebs.deployer.v1.DeployerService.EnforceColdStart:input_type -> sebs.deployer.v1.EnforceColdStartRequest
+	51, // 78: sebs.deployer.v1.DeployerService.CreateTrigger:input_type -> sebs.deployer.v1.CreateTriggerRequest
+	52, // 79: sebs.deployer.v1.DeployerService.ListTriggers:input_type -> sebs.deployer.v1.ListTriggersRequest
+	54, // 80: sebs.deployer.v1.DeployerService.DeleteTrigger:input_type -> sebs.deployer.v1.DeleteTriggerRequest
+	4,  // 81: sebs.deployer.v1.DeployerService.ListPlatforms:output_type -> sebs.deployer.v1.ListPlatformsResponse
+	7,  // 82: sebs.deployer.v1.DeployerService.CheckCredentials:output_type -> sebs.deployer.v1.CheckCredentialsResponse
+	67, // 83: sebs.deployer.v1.DeployerService.CreateDeployment:output_type -> sebs.type.v1.Deployment
+	67, // 84: sebs.deployer.v1.DeployerService.GetDeployment:output_type -> sebs.type.v1.Deployment
+	11, // 85: sebs.deployer.v1.DeployerService.ListDeployments:output_type -> sebs.deployer.v1.ListDeploymentsResponse
+	13, // 86: sebs.deployer.v1.DeployerService.FindDeployments:output_type -> sebs.deployer.v1.FindDeploymentsResponse
+	67, // 87: sebs.deployer.v1.DeployerService.UpdateDeployment:output_type -> sebs.type.v1.Deployment
+	74, // 88: sebs.deployer.v1.DeployerService.DeleteDeployment:output_type -> google.longrunning.Operation
+	74, // 89: sebs.deployer.v1.DeployerService.ExpireDeployments:output_type -> google.longrunning.Operation
+	23, // 90: sebs.deployer.v1.DeployerService.PlanDeployment:output_type -> sebs.deployer.v1.PlanDeploymentResponse
+	67, // 91: sebs.deployer.v1.DeployerService.SetStorageBucket:output_type -> sebs.type.v1.Deployment
+	27, // 92: sebs.deployer.v1.DeployerService.GetStorageBucket:output_type -> sebs.deployer.v1.GetStorageBucketResponse
+	29, // 93: sebs.deployer.v1.DeployerService.ListStorageBuckets:output_type -> sebs.deployer.v1.ListStorageBucketsResponse
+	31, // 94: sebs.deployer.v1.DeployerService.ReconcileBuckets:output_type -> sebs.deployer.v1.ReconcileBucketsResponse
+	34, // 95: sebs.deployer.v1.DeployerService.ImportCache:output_type -> sebs.deployer.v1.ImportCacheResponse
+	74, // 96: sebs.deployer.v1.DeployerService.EnsureFunction:output_type -> google.longrunning.Operation
+	72, // 97: sebs.deployer.v1.DeployerService.GetFunction:output_type -> sebs.type.v1.Function
+	39, // 98: sebs.deployer.v1.DeployerService.ListFunctions:output_type -> sebs.deployer.v1.ListFunctionsResponse
+	74, // 99: sebs.deployer.v1.DeployerService.UpdateFunction:output_type -> google.longrunning.Operation
+	75, // 100: sebs.deployer.v1.DeployerService.DeleteFunction:output_type -> google.protobuf.Empty
+	43, // 101: sebs.deployer.v1.DeployerService.CleanupFunctions:output_type -> sebs.deployer.v1.CleanupFunctionsResponse
+	45, // 102: sebs.deployer.v1.DeployerService.GetDefaultFunctionName:output_type -> sebs.deployer.v1.GetDefaultFunctionNameResponse
+	47, // 103: sebs.deployer.v1.DeployerService.GetFunctionLogs:output_type -> sebs.deployer.v1.GetFunctionLogsResponse
+	50, // 104: sebs.deployer.v1.DeployerService.EnforceColdStart:output_type -> sebs.deployer.v1.EnforceColdStartResponse
+	71, // 105: sebs.deployer.v1.DeployerService.CreateTrigger:output_type -> sebs.type.v1.Trigger
+	53, // 106: sebs.deployer.v1.DeployerService.ListTriggers:output_type -> sebs.deployer.v1.ListTriggersResponse
+	75, // 107: sebs.deployer.v1.DeployerService.DeleteTrigger:output_type -> google.protobuf.Empty
+	81, // [81:108] is the sub-list for method output_type
+	54, // [54:81] is the sub-list for method input_type
+	54, // [54:54] is the sub-list for extension type_name
+	54, // [54:54] is the sub-list for extension extendee
+	0,  // [0:54] is the sub-list for field type_name
 }
 
 func init() { file_sebs_deployer_v1_deployer_service_proto_init() }
@@ -3500,14 +4166,14 @@ func file_sebs_deployer_v1_deployer_service_proto_init() {
 	if File_sebs_deployer_v1_deployer_service_proto != nil {
 		return
 	}
-	file_sebs_deployer_v1_deployer_service_proto_msgTypes[18].OneofWrappers = []any{}
+	file_sebs_deployer_v1_deployer_service_proto_msgTypes[25].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sebs_deployer_v1_deployer_service_proto_rawDesc), len(file_sebs_deployer_v1_deployer_service_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   51,
+			NumEnums:      2,
+			NumMessages:   59,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

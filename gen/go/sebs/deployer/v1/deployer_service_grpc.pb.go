@@ -30,6 +30,8 @@ const (
 	DeployerService_FindDeployments_FullMethodName        = "/sebs.deployer.v1.DeployerService/FindDeployments"
 	DeployerService_UpdateDeployment_FullMethodName       = "/sebs.deployer.v1.DeployerService/UpdateDeployment"
 	DeployerService_DeleteDeployment_FullMethodName       = "/sebs.deployer.v1.DeployerService/DeleteDeployment"
+	DeployerService_ExpireDeployments_FullMethodName      = "/sebs.deployer.v1.DeployerService/ExpireDeployments"
+	DeployerService_PlanDeployment_FullMethodName         = "/sebs.deployer.v1.DeployerService/PlanDeployment"
 	DeployerService_SetStorageBucket_FullMethodName       = "/sebs.deployer.v1.DeployerService/SetStorageBucket"
 	DeployerService_GetStorageBucket_FullMethodName       = "/sebs.deployer.v1.DeployerService/GetStorageBucket"
 	DeployerService_ListStorageBuckets_FullMethodName     = "/sebs.deployer.v1.DeployerService/ListStorageBuckets"
@@ -71,6 +73,10 @@ type DeployerServiceClient interface {
 	UpdateDeployment(ctx context.Context, in *UpdateDeploymentRequest, opts ...grpc.CallOption) (*v1.Deployment, error)
 	// Deletes a deployment with all its resources (`cleanup_resources`), or lists what it would delete. The operation's response is a `DeleteDeploymentResponse`.
 	DeleteDeployment(ctx context.Context, in *DeleteDeploymentRequest, opts ...grpc.CallOption) (*longrunningpb.Operation, error)
+	// Deletes the deployments of a platform whose time is over (`resources expire`), or lists what it would delete. Deployments that are not recorded any more are found by the platform's own labels. The operation's response is an `ExpireDeploymentsResponse`.
+	ExpireDeployments(ctx context.Context, in *ExpireDeploymentsRequest, opts ...grpc.CallOption) (*longrunningpb.Operation, error)
+	// Tells what a deployment with functions would be made of, and what of that exists. It changes nothing.
+	PlanDeployment(ctx context.Context, in *PlanDeploymentRequest, opts ...grpc.CallOption) (*PlanDeploymentResponse, error)
 	// Records the bucket of a role (`set_storage_bucket`).
 	SetStorageBucket(ctx context.Context, in *SetStorageBucketRequest, opts ...grpc.CallOption) (*v1.Deployment, error)
 	// Returns the bucket of a role, set or not (`get_storage_bucket`), and the name it would get (`get_storage_bucket_name`).
@@ -189,6 +195,26 @@ func (c *deployerServiceClient) DeleteDeployment(ctx context.Context, in *Delete
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(longrunningpb.Operation)
 	err := c.cc.Invoke(ctx, DeployerService_DeleteDeployment_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *deployerServiceClient) ExpireDeployments(ctx context.Context, in *ExpireDeploymentsRequest, opts ...grpc.CallOption) (*longrunningpb.Operation, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(longrunningpb.Operation)
+	err := c.cc.Invoke(ctx, DeployerService_ExpireDeployments_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *deployerServiceClient) PlanDeployment(ctx context.Context, in *PlanDeploymentRequest, opts ...grpc.CallOption) (*PlanDeploymentResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PlanDeploymentResponse)
+	err := c.cc.Invoke(ctx, DeployerService_PlanDeployment_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -387,6 +413,10 @@ type DeployerServiceServer interface {
 	UpdateDeployment(context.Context, *UpdateDeploymentRequest) (*v1.Deployment, error)
 	// Deletes a deployment with all its resources (`cleanup_resources`), or lists what it would delete. The operation's response is a `DeleteDeploymentResponse`.
 	DeleteDeployment(context.Context, *DeleteDeploymentRequest) (*longrunningpb.Operation, error)
+	// Deletes the deployments of a platform whose time is over (`resources expire`), or lists what it would delete. Deployments that are not recorded any more are found by the platform's own labels. The operation's response is an `ExpireDeploymentsResponse`.
+	ExpireDeployments(context.Context, *ExpireDeploymentsRequest) (*longrunningpb.Operation, error)
+	// Tells what a deployment with functions would be made of, and what of that exists. It changes nothing.
+	PlanDeployment(context.Context, *PlanDeploymentRequest) (*PlanDeploymentResponse, error)
 	// Records the bucket of a role (`set_storage_bucket`).
 	SetStorageBucket(context.Context, *SetStorageBucketRequest) (*v1.Deployment, error)
 	// Returns the bucket of a role, set or not (`get_storage_bucket`), and the name it would get (`get_storage_bucket_name`).
@@ -454,6 +484,12 @@ func (UnimplementedDeployerServiceServer) UpdateDeployment(context.Context, *Upd
 }
 func (UnimplementedDeployerServiceServer) DeleteDeployment(context.Context, *DeleteDeploymentRequest) (*longrunningpb.Operation, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteDeployment not implemented")
+}
+func (UnimplementedDeployerServiceServer) ExpireDeployments(context.Context, *ExpireDeploymentsRequest) (*longrunningpb.Operation, error) {
+	return nil, status.Error(codes.Unimplemented, "method ExpireDeployments not implemented")
+}
+func (UnimplementedDeployerServiceServer) PlanDeployment(context.Context, *PlanDeploymentRequest) (*PlanDeploymentResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PlanDeployment not implemented")
 }
 func (UnimplementedDeployerServiceServer) SetStorageBucket(context.Context, *SetStorageBucketRequest) (*v1.Deployment, error) {
 	return nil, status.Error(codes.Unimplemented, "method SetStorageBucket not implemented")
@@ -667,6 +703,42 @@ func _DeployerService_DeleteDeployment_Handler(srv interface{}, ctx context.Cont
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(DeployerServiceServer).DeleteDeployment(ctx, req.(*DeleteDeploymentRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _DeployerService_ExpireDeployments_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExpireDeploymentsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DeployerServiceServer).ExpireDeployments(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DeployerService_ExpireDeployments_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DeployerServiceServer).ExpireDeployments(ctx, req.(*ExpireDeploymentsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _DeployerService_PlanDeployment_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PlanDeploymentRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DeployerServiceServer).PlanDeployment(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DeployerService_PlanDeployment_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DeployerServiceServer).PlanDeployment(ctx, req.(*PlanDeploymentRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -1015,6 +1087,14 @@ var DeployerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DeleteDeployment",
 			Handler:    _DeployerService_DeleteDeployment_Handler,
+		},
+		{
+			MethodName: "ExpireDeployments",
+			Handler:    _DeployerService_ExpireDeployments_Handler,
+		},
+		{
+			MethodName: "PlanDeployment",
+			Handler:    _DeployerService_PlanDeployment_Handler,
 		},
 		{
 			MethodName: "SetStorageBucket",

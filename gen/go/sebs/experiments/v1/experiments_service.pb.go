@@ -10,7 +10,8 @@ import (
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	longrunningpb "cloud.google.com/go/longrunning/autogen/longrunningpb"
 	v11 "github.com/sebs-suite/sebs/gen/go/sebs/builder/v1"
-	v12 "github.com/sebs-suite/sebs/gen/go/sebs/metrics/v1"
+	v12 "github.com/sebs-suite/sebs/gen/go/sebs/deployer/v1"
+	v13 "github.com/sebs-suite/sebs/gen/go/sebs/metrics/v1"
 	v1 "github.com/sebs-suite/sebs/gen/go/sebs/type/v1"
 	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
@@ -92,7 +93,7 @@ func (x Run_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Run_State.Descriptor instead.
 func (Run_State) EnumDescriptor() ([]byte, []int) {
-	return file_sebs_experiments_v1_experiments_service_proto_rawDescGZIP(), []int{7, 0}
+	return file_sebs_experiments_v1_experiments_service_proto_rawDescGZIP(), []int{11, 0}
 }
 
 // What a run works on, common to all kinds.
@@ -271,9 +272,15 @@ type BenchmarkInvokeSpec struct {
 	// Whether a cold start is enforced before the first invocation.
 	ColdFirst bool `protobuf:"varint,9,opt,name=cold_first,json=coldFirst,proto3" json:"cold_first,omitempty"`
 	// How many invocations at once; 0 means 1.
-	Concurrency   int32 `protobuf:"varint,10,opt,name=concurrency,proto3" json:"concurrency,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Concurrency int32 `protobuf:"varint,10,opt,name=concurrency,proto3" json:"concurrency,omitempty"`
+	// The most sandboxes that may run at once; 0 means the platform's default.
+	MaxConcurrency int32 `protobuf:"varint,11,opt,name=max_concurrency,json=maxConcurrency,proto3" json:"max_concurrency,omitempty"`
+	// How many sandboxes the platform keeps initialised; 0 means none.
+	ProvisionedConcurrency int32 `protobuf:"varint,12,opt,name=provisioned_concurrency,json=provisionedConcurrency,proto3" json:"provisioned_concurrency,omitempty"`
+	// A prefix of the tag of a container image.
+	ImageTagPrefix string `protobuf:"bytes,13,opt,name=image_tag_prefix,json=imageTagPrefix,proto3" json:"image_tag_prefix,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *BenchmarkInvokeSpec) Reset() {
@@ -374,6 +381,27 @@ func (x *BenchmarkInvokeSpec) GetConcurrency() int32 {
 		return x.Concurrency
 	}
 	return 0
+}
+
+func (x *BenchmarkInvokeSpec) GetMaxConcurrency() int32 {
+	if x != nil {
+		return x.MaxConcurrency
+	}
+	return 0
+}
+
+func (x *BenchmarkInvokeSpec) GetProvisionedConcurrency() int32 {
+	if x != nil {
+		return x.ProvisionedConcurrency
+	}
+	return 0
+}
+
+func (x *BenchmarkInvokeSpec) GetImageTagPrefix() string {
+	if x != nil {
+		return x.ImageTagPrefix
+	}
+	return ""
 }
 
 // Invokes a matrix of benchmarks once per trigger and validates (`benchmark regression`).
@@ -520,7 +548,9 @@ type CreateRunRequest struct {
 	// Labels for people.
 	Labels map[string]string `protobuf:"bytes,6,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// The same id gets the same operation.
-	RequestId     string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	RequestId string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// The most that the run may cost in US dollars, by estimate; absent means no bound. No invocation is sent that would pass it.
+	MaxCostUsd    *float64 `protobuf:"fixed64,7,opt,name=max_cost_usd,json=maxCostUsd,proto3,oneof" json:"max_cost_usd,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -610,6 +640,13 @@ func (x *CreateRunRequest) GetRequestId() string {
 	return ""
 }
 
+func (x *CreateRunRequest) GetMaxCostUsd() float64 {
+	if x != nil && x.MaxCostUsd != nil {
+		return *x.MaxCostUsd
+	}
+	return 0
+}
+
 type isCreateRunRequest_Spec interface {
 	isCreateRunRequest_Spec()
 }
@@ -635,6 +672,289 @@ func (*CreateRunRequest_Regression) isCreateRunRequest_Spec() {}
 
 func (*CreateRunRequest_Deploy) isCreateRunRequest_Spec() {}
 
+// Asks what a run would do.
+type PlanRunRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The run.
+	Run           *CreateRunRequest `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanRunRequest) Reset() {
+	*x = PlanRunRequest{}
+	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanRunRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanRunRequest) ProtoMessage() {}
+
+func (x *PlanRunRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanRunRequest.ProtoReflect.Descriptor instead.
+func (*PlanRunRequest) Descriptor() ([]byte, []int) {
+	return file_sebs_experiments_v1_experiments_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *PlanRunRequest) GetRun() *CreateRunRequest {
+	if x != nil {
+		return x.Run
+	}
+	return nil
+}
+
+// What a run would do.
+type RunPlan struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The deployment's resource name; a new deployment's id is made up anew by the run unless the target names one.
+	Deployment string `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
+	// The resources, in the order in which they would be made.
+	Resources []*v12.PlannedResource `protobuf:"bytes,2,rep,name=resources,proto3" json:"resources,omitempty"`
+	// What the run would cost.
+	Cost          *CostEstimate `protobuf:"bytes,3,opt,name=cost,proto3" json:"cost,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunPlan) Reset() {
+	*x = RunPlan{}
+	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunPlan) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunPlan) ProtoMessage() {}
+
+func (x *RunPlan) ProtoReflect() protoreflect.Message {
+	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunPlan.ProtoReflect.Descriptor instead.
+func (*RunPlan) Descriptor() ([]byte, []int) {
+	return file_sebs_experiments_v1_experiments_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *RunPlan) GetDeployment() string {
+	if x != nil {
+		return x.Deployment
+	}
+	return ""
+}
+
+func (x *RunPlan) GetResources() []*v12.PlannedResource {
+	if x != nil {
+		return x.Resources
+	}
+	return nil
+}
+
+func (x *RunPlan) GetCost() *CostEstimate {
+	if x != nil {
+		return x.Cost
+	}
+	return nil
+}
+
+// An estimate of what invocations cost.
+type CostEstimate struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// US dollars; absent where nothing is known of the platform's prices.
+	Usd *float64 `protobuf:"fixed64,1,opt,name=usd,proto3,oneof" json:"usd,omitempty"`
+	// How many invocations it is for.
+	InvocationCount int64 `protobuf:"varint,2,opt,name=invocation_count,json=invocationCount,proto3" json:"invocation_count,omitempty"`
+	// What it is made of.
+	Items []*CostItem `protobuf:"bytes,3,rep,name=items,proto3" json:"items,omitempty"`
+	// What was taken for granted, such as the duration, one sentence each.
+	Basis         []string `protobuf:"bytes,4,rep,name=basis,proto3" json:"basis,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CostEstimate) Reset() {
+	*x = CostEstimate{}
+	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CostEstimate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CostEstimate) ProtoMessage() {}
+
+func (x *CostEstimate) ProtoReflect() protoreflect.Message {
+	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CostEstimate.ProtoReflect.Descriptor instead.
+func (*CostEstimate) Descriptor() ([]byte, []int) {
+	return file_sebs_experiments_v1_experiments_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *CostEstimate) GetUsd() float64 {
+	if x != nil && x.Usd != nil {
+		return *x.Usd
+	}
+	return 0
+}
+
+func (x *CostEstimate) GetInvocationCount() int64 {
+	if x != nil {
+		return x.InvocationCount
+	}
+	return 0
+}
+
+func (x *CostEstimate) GetItems() []*CostItem {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+func (x *CostEstimate) GetBasis() []string {
+	if x != nil {
+		return x.Basis
+	}
+	return nil
+}
+
+// One function's part of an estimate.
+type CostItem struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The benchmark.
+	Benchmark string `protobuf:"bytes,1,opt,name=benchmark,proto3" json:"benchmark,omitempty"`
+	// The function, or its name.
+	Function string `protobuf:"bytes,2,opt,name=function,proto3" json:"function,omitempty"`
+	// How many invocations.
+	InvocationCount int64 `protobuf:"varint,3,opt,name=invocation_count,json=invocationCount,proto3" json:"invocation_count,omitempty"`
+	// The memory in MB.
+	MemoryMb int32 `protobuf:"varint,4,opt,name=memory_mb,json=memoryMb,proto3" json:"memory_mb,omitempty"`
+	// The duration of one invocation in milliseconds that was taken.
+	DurationMs float64 `protobuf:"fixed64,5,opt,name=duration_ms,json=durationMs,proto3" json:"duration_ms,omitempty"`
+	// Whether the duration was measured before; else it is the time limit, the most that an invocation can take.
+	Measured bool `protobuf:"varint,6,opt,name=measured,proto3" json:"measured,omitempty"`
+	// US dollars.
+	Usd           float64 `protobuf:"fixed64,7,opt,name=usd,proto3" json:"usd,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CostItem) Reset() {
+	*x = CostItem{}
+	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CostItem) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CostItem) ProtoMessage() {}
+
+func (x *CostItem) ProtoReflect() protoreflect.Message {
+	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CostItem.ProtoReflect.Descriptor instead.
+func (*CostItem) Descriptor() ([]byte, []int) {
+	return file_sebs_experiments_v1_experiments_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *CostItem) GetBenchmark() string {
+	if x != nil {
+		return x.Benchmark
+	}
+	return ""
+}
+
+func (x *CostItem) GetFunction() string {
+	if x != nil {
+		return x.Function
+	}
+	return ""
+}
+
+func (x *CostItem) GetInvocationCount() int64 {
+	if x != nil {
+		return x.InvocationCount
+	}
+	return 0
+}
+
+func (x *CostItem) GetMemoryMb() int32 {
+	if x != nil {
+		return x.MemoryMb
+	}
+	return 0
+}
+
+func (x *CostItem) GetDurationMs() float64 {
+	if x != nil {
+		return x.DurationMs
+	}
+	return 0
+}
+
+func (x *CostItem) GetMeasured() bool {
+	if x != nil {
+		return x.Measured
+	}
+	return false
+}
+
+func (x *CostItem) GetUsd() float64 {
+	if x != nil {
+		return x.Usd
+	}
+	return 0
+}
+
 // How far a run is.
 type RunMetadata struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -658,7 +978,7 @@ type RunMetadata struct {
 
 func (x *RunMetadata) Reset() {
 	*x = RunMetadata{}
-	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[5]
+	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -670,7 +990,7 @@ func (x *RunMetadata) String() string {
 func (*RunMetadata) ProtoMessage() {}
 
 func (x *RunMetadata) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[5]
+	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -683,7 +1003,7 @@ func (x *RunMetadata) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunMetadata.ProtoReflect.Descriptor instead.
 func (*RunMetadata) Descriptor() ([]byte, []int) {
-	return file_sebs_experiments_v1_experiments_service_proto_rawDescGZIP(), []int{5}
+	return file_sebs_experiments_v1_experiments_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *RunMetadata) GetRun() string {
@@ -750,7 +1070,7 @@ type RunStep struct {
 
 func (x *RunStep) Reset() {
 	*x = RunStep{}
-	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[6]
+	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -762,7 +1082,7 @@ func (x *RunStep) String() string {
 func (*RunStep) ProtoMessage() {}
 
 func (x *RunStep) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[6]
+	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -775,7 +1095,7 @@ func (x *RunStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunStep.ProtoReflect.Descriptor instead.
 func (*RunStep) Descriptor() ([]byte, []int) {
-	return file_sebs_experiments_v1_experiments_service_proto_rawDescGZIP(), []int{6}
+	return file_sebs_experiments_v1_experiments_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *RunStep) GetPhase() string {
@@ -829,20 +1149,24 @@ type Run struct {
 	// What is needed to make the run again and to judge its figures.
 	Provenance *Provenance `protobuf:"bytes,13,opt,name=provenance,proto3" json:"provenance,omitempty"`
 	// Statistics of the results.
-	Statistics *v12.Statistics `protobuf:"bytes,14,opt,name=statistics,proto3" json:"statistics,omitempty"`
+	Statistics *v13.Statistics `protobuf:"bytes,14,opt,name=statistics,proto3" json:"statistics,omitempty"`
 	// The steps.
 	Steps []*RunStep `protobuf:"bytes,15,rep,name=steps,proto3" json:"steps,omitempty"`
 	// The operation, `operations/{id}`.
 	Operation string `protobuf:"bytes,16,opt,name=operation,proto3" json:"operation,omitempty"`
 	// Answers for regression runs: one entry per test.
 	RegressionResults []*RegressionResult `protobuf:"bytes,17,rep,name=regression_results,json=regressionResults,proto3" json:"regression_results,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// What the invocations cost by estimate, from their measured durations; absent where nothing is known of the platform's prices.
+	Cost *CostEstimate `protobuf:"bytes,18,opt,name=cost,proto3" json:"cost,omitempty"`
+	// Tests of a regression run that cannot be made, and why.
+	Skipped       []string `protobuf:"bytes,19,rep,name=skipped,proto3" json:"skipped,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Run) Reset() {
 	*x = Run{}
-	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[7]
+	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -854,7 +1178,7 @@ func (x *Run) String() string {
 func (*Run) ProtoMessage() {}
 
 func (x *Run) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[7]
+	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -867,7 +1191,7 @@ func (x *Run) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Run.ProtoReflect.Descriptor instead.
 func (*Run) Descriptor() ([]byte, []int) {
-	return file_sebs_experiments_v1_experiments_service_proto_rawDescGZIP(), []int{7}
+	return file_sebs_experiments_v1_experiments_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Run) GetName() string {
@@ -961,7 +1285,7 @@ func (x *Run) GetProvenance() *Provenance {
 	return nil
 }
 
-func (x *Run) GetStatistics() *v12.Statistics {
+func (x *Run) GetStatistics() *v13.Statistics {
 	if x != nil {
 		return x.Statistics
 	}
@@ -989,6 +1313,20 @@ func (x *Run) GetRegressionResults() []*RegressionResult {
 	return nil
 }
 
+func (x *Run) GetCost() *CostEstimate {
+	if x != nil {
+		return x.Cost
+	}
+	return nil
+}
+
+func (x *Run) GetSkipped() []string {
+	if x != nil {
+		return x.Skipped
+	}
+	return nil
+}
+
 // A function of a run.
 type RunFunction struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1008,7 +1346,7 @@ type RunFunction struct {
 
 func (x *RunFunction) Reset() {
 	*x = RunFunction{}
-	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[8]
+	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1020,7 +1358,7 @@ func (x *RunFunction) String() string {
 func (*RunFunction) ProtoMessage() {}
 
 func (x *RunFunction) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[8]
+	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1033,7 +1371,7 @@ func (x *RunFunction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunFunction.ProtoReflect.Descriptor instead.
 func (*RunFunction) Descriptor() ([]byte, []int) {
-	return file_sebs_experiments_v1_experiments_service_proto_rawDescGZIP(), []int{8}
+	return file_sebs_experiments_v1_experiments_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RunFunction) GetFunction() *v1.Function {
@@ -1094,7 +1432,7 @@ type RegressionResult struct {
 
 func (x *RegressionResult) Reset() {
 	*x = RegressionResult{}
-	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[9]
+	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1106,7 +1444,7 @@ func (x *RegressionResult) String() string {
 func (*RegressionResult) ProtoMessage() {}
 
 func (x *RegressionResult) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[9]
+	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1119,7 +1457,7 @@ func (x *RegressionResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegressionResult.ProtoReflect.Descriptor instead.
 func (*RegressionResult) Descriptor() ([]byte, []int) {
-	return file_sebs_experiments_v1_experiments_service_proto_rawDescGZIP(), []int{9}
+	return file_sebs_experiments_v1_experiments_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RegressionResult) GetBenchmark() string {
@@ -1202,7 +1540,7 @@ type Provenance struct {
 
 func (x *Provenance) Reset() {
 	*x = Provenance{}
-	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[10]
+	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1214,7 +1552,7 @@ func (x *Provenance) String() string {
 func (*Provenance) ProtoMessage() {}
 
 func (x *Provenance) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[10]
+	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1227,7 +1565,7 @@ func (x *Provenance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Provenance.ProtoReflect.Descriptor instead.
 func (*Provenance) Descriptor() ([]byte, []int) {
-	return file_sebs_experiments_v1_experiments_service_proto_rawDescGZIP(), []int{10}
+	return file_sebs_experiments_v1_experiments_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Provenance) GetSuiteVersion() string {
@@ -1318,7 +1656,7 @@ type GetRunRequest struct {
 
 func (x *GetRunRequest) Reset() {
 	*x = GetRunRequest{}
-	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[11]
+	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1330,7 +1668,7 @@ func (x *GetRunRequest) String() string {
 func (*GetRunRequest) ProtoMessage() {}
 
 func (x *GetRunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[11]
+	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1343,7 +1681,7 @@ func (x *GetRunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRunRequest.ProtoReflect.Descriptor instead.
 func (*GetRunRequest) Descriptor() ([]byte, []int) {
-	return file_sebs_experiments_v1_experiments_service_proto_rawDescGZIP(), []int{11}
+	return file_sebs_experiments_v1_experiments_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GetRunRequest) GetName() string {
@@ -1366,7 +1704,7 @@ type ListRunsRequest struct {
 
 func (x *ListRunsRequest) Reset() {
 	*x = ListRunsRequest{}
-	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[12]
+	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1378,7 +1716,7 @@ func (x *ListRunsRequest) String() string {
 func (*ListRunsRequest) ProtoMessage() {}
 
 func (x *ListRunsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[12]
+	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1391,7 +1729,7 @@ func (x *ListRunsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRunsRequest.ProtoReflect.Descriptor instead.
 func (*ListRunsRequest) Descriptor() ([]byte, []int) {
-	return file_sebs_experiments_v1_experiments_service_proto_rawDescGZIP(), []int{12}
+	return file_sebs_experiments_v1_experiments_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListRunsRequest) GetPageSize() int32 {
@@ -1421,7 +1759,7 @@ type ListRunsResponse struct {
 
 func (x *ListRunsResponse) Reset() {
 	*x = ListRunsResponse{}
-	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[13]
+	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1433,7 +1771,7 @@ func (x *ListRunsResponse) String() string {
 func (*ListRunsResponse) ProtoMessage() {}
 
 func (x *ListRunsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[13]
+	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1446,7 +1784,7 @@ func (x *ListRunsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRunsResponse.ProtoReflect.Descriptor instead.
 func (*ListRunsResponse) Descriptor() ([]byte, []int) {
-	return file_sebs_experiments_v1_experiments_service_proto_rawDescGZIP(), []int{13}
+	return file_sebs_experiments_v1_experiments_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListRunsResponse) GetRuns() []*Run {
@@ -1474,7 +1812,7 @@ type DeleteRunRequest struct {
 
 func (x *DeleteRunRequest) Reset() {
 	*x = DeleteRunRequest{}
-	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[14]
+	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1486,7 +1824,7 @@ func (x *DeleteRunRequest) String() string {
 func (*DeleteRunRequest) ProtoMessage() {}
 
 func (x *DeleteRunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[14]
+	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1499,7 +1837,7 @@ func (x *DeleteRunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRunRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRunRequest) Descriptor() ([]byte, []int) {
-	return file_sebs_experiments_v1_experiments_service_proto_rawDescGZIP(), []int{14}
+	return file_sebs_experiments_v1_experiments_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DeleteRunRequest) GetName() string {
@@ -1520,7 +1858,7 @@ type CancelRunRequest struct {
 
 func (x *CancelRunRequest) Reset() {
 	*x = CancelRunRequest{}
-	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[15]
+	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1532,7 +1870,7 @@ func (x *CancelRunRequest) String() string {
 func (*CancelRunRequest) ProtoMessage() {}
 
 func (x *CancelRunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[15]
+	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1545,7 +1883,7 @@ func (x *CancelRunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelRunRequest.ProtoReflect.Descriptor instead.
 func (*CancelRunRequest) Descriptor() ([]byte, []int) {
-	return file_sebs_experiments_v1_experiments_service_proto_rawDescGZIP(), []int{15}
+	return file_sebs_experiments_v1_experiments_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CancelRunRequest) GetName() string {
@@ -1568,7 +1906,7 @@ type RerunRunRequest struct {
 
 func (x *RerunRunRequest) Reset() {
 	*x = RerunRunRequest{}
-	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[16]
+	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1580,7 +1918,7 @@ func (x *RerunRunRequest) String() string {
 func (*RerunRunRequest) ProtoMessage() {}
 
 func (x *RerunRunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[16]
+	mi := &file_sebs_experiments_v1_experiments_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1593,7 +1931,7 @@ func (x *RerunRunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RerunRunRequest.ProtoReflect.Descriptor instead.
 func (*RerunRunRequest) Descriptor() ([]byte, []int) {
-	return file_sebs_experiments_v1_experiments_service_proto_rawDescGZIP(), []int{16}
+	return file_sebs_experiments_v1_experiments_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RerunRunRequest) GetName() string {
@@ -1614,7 +1952,7 @@ var File_sebs_experiments_v1_experiments_service_proto protoreflect.FileDescript
 
 const file_sebs_experiments_v1_experiments_service_proto_rawDesc = "" +
 	"\n" +
-	"-sebs/experiments/v1/experiments_service.proto\x12\x13sebs.experiments.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a#google/longrunning/operations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%sebs/builder/v1/builder_service.proto\x1a%sebs/metrics/v1/metrics_service.proto\x1a\x1csebs/type/v1/execution.proto\x1a\x1bsebs/type/v1/function.proto\x1a\x1bsebs/type/v1/platform.proto\x1a\x1dsebs/type/v1/rpc_policy.proto\"\xb1\x05\n" +
+	"-sebs/experiments/v1/experiments_service.proto\x12\x13sebs.experiments.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a#google/longrunning/operations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%sebs/builder/v1/builder_service.proto\x1a'sebs/deployer/v1/deployer_service.proto\x1a%sebs/metrics/v1/metrics_service.proto\x1a\x1csebs/type/v1/execution.proto\x1a\x1bsebs/type/v1/function.proto\x1a\x1bsebs/type/v1/platform.proto\x1a\x1dsebs/type/v1/rpc_policy.proto\"\xb1\x05\n" +
 	"\x06Target\x12&\n" +
 	"\bplatform\x18\x01 \x01(\tB\n" +
 	"\xe0A\x02\xbaH\x04r\x02\x10\x01R\bplatform\x12!\n" +
@@ -1637,7 +1975,7 @@ const file_sebs_experiments_v1_experiments_service_proto_rawDesc = "" +
 	"\rSettingsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x11\n" +
-	"\x0f_update_storage\"\xcf\x03\n" +
+	"\x0f_update_storage\"\xed\x04\n" +
 	"\x13BenchmarkInvokeSpec\x12C\n" +
 	"\x06source\x18\x01 \x01(\v2 .sebs.builder.v1.BenchmarkSourceB\t\xe0A\x02\xbaH\x03\xc8\x01\x01R\x06source\x120\n" +
 	"\x04size\x18\x02 \x01(\tB\x1c\xe0A\x02\xbaH\x16r\x14R\x04testR\x05smallR\x05largeR\x04size\x12-\n" +
@@ -1651,7 +1989,10 @@ const file_sebs_experiments_v1_experiments_service_proto_rawDesc = "" +
 	"\n" +
 	"cold_first\x18\t \x01(\bR\tcoldFirst\x12)\n" +
 	"\vconcurrency\x18\n" +
-	" \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\vconcurrency\"\xa2\x01\n" +
+	" \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\vconcurrency\x120\n" +
+	"\x0fmax_concurrency\x18\v \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\x0emaxConcurrency\x12@\n" +
+	"\x17provisioned_concurrency\x18\f \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\x16provisionedConcurrency\x12(\n" +
+	"\x10image_tag_prefix\x18\r \x01(\tR\x0eimageTagPrefix\"\xa2\x01\n" +
 	"\x0eRegressionSpec\x12:\n" +
 	"\asources\x18\x01 \x03(\v2 .sebs.builder.v1.BenchmarkSourceR\asources\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\tR\x04size\x12@\n" +
@@ -1660,7 +2001,7 @@ const file_sebs_experiments_v1_experiments_service_proto_rawDesc = "" +
 	"DeploySpec\x12C\n" +
 	"\x06source\x18\x01 \x01(\v2 .sebs.builder.v1.BenchmarkSourceB\t\xe0A\x02\xbaH\x03\xc8\x01\x01R\x06source\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\tR\x04size\x12\x14\n" +
-	"\x05count\x18\x03 \x01(\x05R\x05count\"\xd8\x03\n" +
+	"\x05count\x18\x03 \x01(\x05R\x05count\"\xa2\x04\n" +
 	"\x10CreateRunRequest\x12>\n" +
 	"\x06target\x18\x01 \x01(\v2\x1b.sebs.experiments.v1.TargetB\t\xe0A\x02\xbaH\x03\xc8\x01\x01R\x06target\x12U\n" +
 	"\x10benchmark_invoke\x18\x02 \x01(\v2(.sebs.experiments.v1.BenchmarkInvokeSpecH\x00R\x0fbenchmarkInvoke\x12E\n" +
@@ -1670,11 +2011,37 @@ const file_sebs_experiments_v1_experiments_service_proto_rawDesc = "" +
 	"\x06deploy\x18\x05 \x01(\v2\x1f.sebs.experiments.v1.DeploySpecH\x00R\x06deploy\x12I\n" +
 	"\x06labels\x18\x06 \x03(\v21.sebs.experiments.v1.CreateRunRequest.LabelsEntryR\x06labels\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\x04 \x01(\tR\trequestId\x1a9\n" +
+	"request_id\x18\x04 \x01(\tR\trequestId\x127\n" +
+	"\fmax_cost_usd\x18\a \x01(\x01B\x10\xbaH\r\x12\v@\x01!\x00\x00\x00\x00\x00\x00\x00\x00H\x01R\n" +
+	"maxCostUsd\x88\x01\x01\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x06\n" +
-	"\x04spec\"\xee\x01\n" +
+	"\x04specB\x0f\n" +
+	"\r_max_cost_usd\"T\n" +
+	"\x0ePlanRunRequest\x12B\n" +
+	"\x03run\x18\x01 \x01(\v2%.sebs.experiments.v1.CreateRunRequestB\t\xe0A\x02\xbaH\x03\xc8\x01\x01R\x03run\"\xa1\x01\n" +
+	"\aRunPlan\x12\x1e\n" +
+	"\n" +
+	"deployment\x18\x01 \x01(\tR\n" +
+	"deployment\x12?\n" +
+	"\tresources\x18\x02 \x03(\v2!.sebs.deployer.v1.PlannedResourceR\tresources\x125\n" +
+	"\x04cost\x18\x03 \x01(\v2!.sebs.experiments.v1.CostEstimateR\x04cost\"\xa3\x01\n" +
+	"\fCostEstimate\x12\x15\n" +
+	"\x03usd\x18\x01 \x01(\x01H\x00R\x03usd\x88\x01\x01\x12)\n" +
+	"\x10invocation_count\x18\x02 \x01(\x03R\x0finvocationCount\x123\n" +
+	"\x05items\x18\x03 \x03(\v2\x1d.sebs.experiments.v1.CostItemR\x05items\x12\x14\n" +
+	"\x05basis\x18\x04 \x03(\tR\x05basisB\x06\n" +
+	"\x04_usd\"\xdb\x01\n" +
+	"\bCostItem\x12\x1c\n" +
+	"\tbenchmark\x18\x01 \x01(\tR\tbenchmark\x12\x1a\n" +
+	"\bfunction\x18\x02 \x01(\tR\bfunction\x12)\n" +
+	"\x10invocation_count\x18\x03 \x01(\x03R\x0finvocationCount\x12\x1b\n" +
+	"\tmemory_mb\x18\x04 \x01(\x05R\bmemoryMb\x12\x1f\n" +
+	"\vduration_ms\x18\x05 \x01(\x01R\n" +
+	"durationMs\x12\x1a\n" +
+	"\bmeasured\x18\x06 \x01(\bR\bmeasured\x12\x10\n" +
+	"\x03usd\x18\a \x01(\x01R\x03usd\"\xee\x01\n" +
 	"\vRunMetadata\x12\x10\n" +
 	"\x03run\x18\x01 \x01(\tR\x03run\x12\x14\n" +
 	"\x05phase\x18\x02 \x01(\tR\x05phase\x12\x18\n" +
@@ -1687,7 +2054,7 @@ const file_sebs_experiments_v1_experiments_service_proto_rawDesc = "" +
 	"\aRunStep\x12\x14\n" +
 	"\x05phase\x18\x01 \x01(\tR\x05phase\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x125\n" +
-	"\bduration\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\bduration\"\xcc\a\n" +
+	"\bduration\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\bduration\"\x9d\b\n" +
 	"\x03Run\x12\x17\n" +
 	"\x04name\x18\x01 \x01(\tB\x03\xe0A\bR\x04name\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12?\n" +
@@ -1713,7 +2080,9 @@ const file_sebs_experiments_v1_experiments_service_proto_rawDesc = "" +
 	"statistics\x122\n" +
 	"\x05steps\x18\x0f \x03(\v2\x1c.sebs.experiments.v1.RunStepR\x05steps\x12\x1c\n" +
 	"\toperation\x18\x10 \x01(\tR\toperation\x12T\n" +
-	"\x12regression_results\x18\x11 \x03(\v2%.sebs.experiments.v1.RegressionResultR\x11regressionResults\"\x80\x01\n" +
+	"\x12regression_results\x18\x11 \x03(\v2%.sebs.experiments.v1.RegressionResultR\x11regressionResults\x125\n" +
+	"\x04cost\x18\x12 \x01(\v2!.sebs.experiments.v1.CostEstimateR\x04cost\x12\x18\n" +
+	"\askipped\x18\x13 \x03(\tR\askipped\"\x80\x01\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rSTATE_RUNNING\x10\x01\x12\x13\n" +
@@ -1774,10 +2143,11 @@ const file_sebs_experiments_v1_experiments_service_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tB\n" +
 	"\xe0A\x02\xbaH\x04r\x02\x10\x01R\x04name\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\x02 \x01(\tR\trequestId2\xef\x05\n" +
+	"request_id\x18\x02 \x01(\tR\trequestId2\xe2\x06\n" +
 	"\x12ExperimentsService\x12\x81\x01\n" +
 	"\tCreateRun\x12%.sebs.experiments.v1.CreateRunRequest\x1a\x1d.google.longrunning.Operation\".\xcaA\x12\n" +
-	"\x03Run\x12\vRunMetadata\xfa\x80\x19\x02\b\x02\x82\xd3\xe4\x93\x02\r:\x01*\"\b/v1/runs\x12i\n" +
+	"\x03Run\x12\vRunMetadata\xfa\x80\x19\x02\b\x02\x82\xd3\xe4\x93\x02\r:\x01*\"\b/v1/runs\x12q\n" +
+	"\aPlanRun\x12#.sebs.experiments.v1.PlanRunRequest\x1a\x1c.sebs.experiments.v1.RunPlan\"#\xfa\x80\x19\a\b\x02\x10\x01\x18\xac\x02\x82\xd3\xe4\x93\x02\x12:\x01*\"\r/v1/runs:plan\x12i\n" +
 	"\x06GetRun\x12\".sebs.experiments.v1.GetRunRequest\x1a\x18.sebs.experiments.v1.Run\"!\xfa\x80\x19\x04\b\x01\x10\x01\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/{name=runs/*}\x12q\n" +
 	"\bListRuns\x12$.sebs.experiments.v1.ListRunsRequest\x1a%.sebs.experiments.v1.ListRunsResponse\"\x18\xfa\x80\x19\x04\b\x01\x10\x01\x82\xd3\xe4\x93\x02\n" +
 	"\x12\b/v1/runs\x12k\n" +
@@ -1800,7 +2170,7 @@ func file_sebs_experiments_v1_experiments_service_proto_rawDescGZIP() []byte {
 }
 
 var file_sebs_experiments_v1_experiments_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_sebs_experiments_v1_experiments_service_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_sebs_experiments_v1_experiments_service_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_sebs_experiments_v1_experiments_service_proto_goTypes = []any{
 	(Run_State)(0),                  // 0: sebs.experiments.v1.Run.State
 	(*Target)(nil),                  // 1: sebs.experiments.v1.Target
@@ -1808,90 +2178,102 @@ var file_sebs_experiments_v1_experiments_service_proto_goTypes = []any{
 	(*RegressionSpec)(nil),          // 3: sebs.experiments.v1.RegressionSpec
 	(*DeploySpec)(nil),              // 4: sebs.experiments.v1.DeploySpec
 	(*CreateRunRequest)(nil),        // 5: sebs.experiments.v1.CreateRunRequest
-	(*RunMetadata)(nil),             // 6: sebs.experiments.v1.RunMetadata
-	(*RunStep)(nil),                 // 7: sebs.experiments.v1.RunStep
-	(*Run)(nil),                     // 8: sebs.experiments.v1.Run
-	(*RunFunction)(nil),             // 9: sebs.experiments.v1.RunFunction
-	(*RegressionResult)(nil),        // 10: sebs.experiments.v1.RegressionResult
-	(*Provenance)(nil),              // 11: sebs.experiments.v1.Provenance
-	(*GetRunRequest)(nil),           // 12: sebs.experiments.v1.GetRunRequest
-	(*ListRunsRequest)(nil),         // 13: sebs.experiments.v1.ListRunsRequest
-	(*ListRunsResponse)(nil),        // 14: sebs.experiments.v1.ListRunsResponse
-	(*DeleteRunRequest)(nil),        // 15: sebs.experiments.v1.DeleteRunRequest
-	(*CancelRunRequest)(nil),        // 16: sebs.experiments.v1.CancelRunRequest
-	(*RerunRunRequest)(nil),         // 17: sebs.experiments.v1.RerunRunRequest
-	nil,                             // 18: sebs.experiments.v1.Target.SettingsEntry
-	nil,                             // 19: sebs.experiments.v1.CreateRunRequest.LabelsEntry
-	nil,                             // 20: sebs.experiments.v1.Provenance.DigestsEntry
-	(*v1.Runtime)(nil),              // 21: sebs.type.v1.Runtime
-	(v1.Architecture)(0),            // 22: sebs.type.v1.Architecture
-	(v1.SystemVariant)(0),           // 23: sebs.type.v1.SystemVariant
-	(*v1.BucketBinding)(nil),        // 24: sebs.type.v1.BucketBinding
-	(*durationpb.Duration)(nil),     // 25: google.protobuf.Duration
-	(*v11.BenchmarkSource)(nil),     // 26: sebs.builder.v1.BenchmarkSource
-	(v1.TriggerType)(0),             // 27: sebs.type.v1.TriggerType
-	(*timestamppb.Timestamp)(nil),   // 28: google.protobuf.Timestamp
-	(*v12.Statistics)(nil),          // 29: sebs.metrics.v1.Statistics
-	(*v1.Function)(nil),             // 30: sebs.type.v1.Function
-	(*v11.Package)(nil),             // 31: sebs.builder.v1.Package
-	(*v1.InvocationRecord)(nil),     // 32: sebs.type.v1.InvocationRecord
-	(*longrunningpb.Operation)(nil), // 33: google.longrunning.Operation
-	(*emptypb.Empty)(nil),           // 34: google.protobuf.Empty
+	(*PlanRunRequest)(nil),          // 6: sebs.experiments.v1.PlanRunRequest
+	(*RunPlan)(nil),                 // 7: sebs.experiments.v1.RunPlan
+	(*CostEstimate)(nil),            // 8: sebs.experiments.v1.CostEstimate
+	(*CostItem)(nil),                // 9: sebs.experiments.v1.CostItem
+	(*RunMetadata)(nil),             // 10: sebs.experiments.v1.RunMetadata
+	(*RunStep)(nil),                 // 11: sebs.experiments.v1.RunStep
+	(*Run)(nil),                     // 12: sebs.experiments.v1.Run
+	(*RunFunction)(nil),             // 13: sebs.experiments.v1.RunFunction
+	(*RegressionResult)(nil),        // 14: sebs.experiments.v1.RegressionResult
+	(*Provenance)(nil),              // 15: sebs.experiments.v1.Provenance
+	(*GetRunRequest)(nil),           // 16: sebs.experiments.v1.GetRunRequest
+	(*ListRunsRequest)(nil),         // 17: sebs.experiments.v1.ListRunsRequest
+	(*ListRunsResponse)(nil),        // 18: sebs.experiments.v1.ListRunsResponse
+	(*DeleteRunRequest)(nil),        // 19: sebs.experiments.v1.DeleteRunRequest
+	(*CancelRunRequest)(nil),        // 20: sebs.experiments.v1.CancelRunRequest
+	(*RerunRunRequest)(nil),         // 21: sebs.experiments.v1.RerunRunRequest
+	nil,                             // 22: sebs.experiments.v1.Target.SettingsEntry
+	nil,                             // 23: sebs.experiments.v1.CreateRunRequest.LabelsEntry
+	nil,                             // 24: sebs.experiments.v1.Provenance.DigestsEntry
+	(*v1.Runtime)(nil),              // 25: sebs.type.v1.Runtime
+	(v1.Architecture)(0),            // 26: sebs.type.v1.Architecture
+	(v1.SystemVariant)(0),           // 27: sebs.type.v1.SystemVariant
+	(*v1.BucketBinding)(nil),        // 28: sebs.type.v1.BucketBinding
+	(*durationpb.Duration)(nil),     // 29: google.protobuf.Duration
+	(*v11.BenchmarkSource)(nil),     // 30: sebs.builder.v1.BenchmarkSource
+	(v1.TriggerType)(0),             // 31: sebs.type.v1.TriggerType
+	(*v12.PlannedResource)(nil),     // 32: sebs.deployer.v1.PlannedResource
+	(*timestamppb.Timestamp)(nil),   // 33: google.protobuf.Timestamp
+	(*v13.Statistics)(nil),          // 34: sebs.metrics.v1.Statistics
+	(*v1.Function)(nil),             // 35: sebs.type.v1.Function
+	(*v11.Package)(nil),             // 36: sebs.builder.v1.Package
+	(*v1.InvocationRecord)(nil),     // 37: sebs.type.v1.InvocationRecord
+	(*longrunningpb.Operation)(nil), // 38: google.longrunning.Operation
+	(*emptypb.Empty)(nil),           // 39: google.protobuf.Empty
 }
 var file_sebs_experiments_v1_experiments_service_proto_depIdxs = []int32{
-	21, // 0: sebs.experiments.v1.Target.runtime:type_name -> sebs.type.v1.Runtime
-	22, // 1: sebs.experiments.v1.Target.architecture:type_name -> sebs.type.v1.Architecture
-	23, // 2: sebs.experiments.v1.Target.system_variant:type_name -> sebs.type.v1.SystemVariant
-	18, // 3: sebs.experiments.v1.Target.settings:type_name -> sebs.experiments.v1.Target.SettingsEntry
-	24, // 4: sebs.experiments.v1.Target.buckets:type_name -> sebs.type.v1.BucketBinding
-	25, // 5: sebs.experiments.v1.Target.ttl:type_name -> google.protobuf.Duration
-	26, // 6: sebs.experiments.v1.BenchmarkInvokeSpec.source:type_name -> sebs.builder.v1.BenchmarkSource
-	27, // 7: sebs.experiments.v1.BenchmarkInvokeSpec.trigger:type_name -> sebs.type.v1.TriggerType
-	26, // 8: sebs.experiments.v1.RegressionSpec.sources:type_name -> sebs.builder.v1.BenchmarkSource
-	22, // 9: sebs.experiments.v1.RegressionSpec.architectures:type_name -> sebs.type.v1.Architecture
-	26, // 10: sebs.experiments.v1.DeploySpec.source:type_name -> sebs.builder.v1.BenchmarkSource
+	25, // 0: sebs.experiments.v1.Target.runtime:type_name -> sebs.type.v1.Runtime
+	26, // 1: sebs.experiments.v1.Target.architecture:type_name -> sebs.type.v1.Architecture
+	27, // 2: sebs.experiments.v1.Target.system_variant:type_name -> sebs.type.v1.SystemVariant
+	22, // 3: sebs.experiments.v1.Target.settings:type_name -> sebs.experiments.v1.Target.SettingsEntry
+	28, // 4: sebs.experiments.v1.Target.buckets:type_name -> sebs.type.v1.BucketBinding
+	29, // 5: sebs.experiments.v1.Target.ttl:type_name -> google.protobuf.Duration
+	30, // 6: sebs.experiments.v1.BenchmarkInvokeSpec.source:type_name -> sebs.builder.v1.BenchmarkSource
+	31, // 7: sebs.experiments.v1.BenchmarkInvokeSpec.trigger:type_name -> sebs.type.v1.TriggerType
+	30, // 8: sebs.experiments.v1.RegressionSpec.sources:type_name -> sebs.builder.v1.BenchmarkSource
+	26, // 9: sebs.experiments.v1.RegressionSpec.architectures:type_name -> sebs.type.v1.Architecture
+	30, // 10: sebs.experiments.v1.DeploySpec.source:type_name -> sebs.builder.v1.BenchmarkSource
 	1,  // 11: sebs.experiments.v1.CreateRunRequest.target:type_name -> sebs.experiments.v1.Target
 	2,  // 12: sebs.experiments.v1.CreateRunRequest.benchmark_invoke:type_name -> sebs.experiments.v1.BenchmarkInvokeSpec
 	3,  // 13: sebs.experiments.v1.CreateRunRequest.regression:type_name -> sebs.experiments.v1.RegressionSpec
 	4,  // 14: sebs.experiments.v1.CreateRunRequest.deploy:type_name -> sebs.experiments.v1.DeploySpec
-	19, // 15: sebs.experiments.v1.CreateRunRequest.labels:type_name -> sebs.experiments.v1.CreateRunRequest.LabelsEntry
-	28, // 16: sebs.experiments.v1.RunMetadata.start_time:type_name -> google.protobuf.Timestamp
-	7,  // 17: sebs.experiments.v1.RunMetadata.steps:type_name -> sebs.experiments.v1.RunStep
-	25, // 18: sebs.experiments.v1.RunStep.duration:type_name -> google.protobuf.Duration
-	5,  // 19: sebs.experiments.v1.Run.request:type_name -> sebs.experiments.v1.CreateRunRequest
-	0,  // 20: sebs.experiments.v1.Run.state:type_name -> sebs.experiments.v1.Run.State
-	28, // 21: sebs.experiments.v1.Run.start_time:type_name -> google.protobuf.Timestamp
-	28, // 22: sebs.experiments.v1.Run.end_time:type_name -> google.protobuf.Timestamp
-	9,  // 23: sebs.experiments.v1.Run.functions:type_name -> sebs.experiments.v1.RunFunction
-	11, // 24: sebs.experiments.v1.Run.provenance:type_name -> sebs.experiments.v1.Provenance
-	29, // 25: sebs.experiments.v1.Run.statistics:type_name -> sebs.metrics.v1.Statistics
-	7,  // 26: sebs.experiments.v1.Run.steps:type_name -> sebs.experiments.v1.RunStep
-	10, // 27: sebs.experiments.v1.Run.regression_results:type_name -> sebs.experiments.v1.RegressionResult
-	30, // 28: sebs.experiments.v1.RunFunction.function:type_name -> sebs.type.v1.Function
-	31, // 29: sebs.experiments.v1.RunFunction.package:type_name -> sebs.builder.v1.Package
-	22, // 30: sebs.experiments.v1.RegressionResult.architecture:type_name -> sebs.type.v1.Architecture
-	23, // 31: sebs.experiments.v1.RegressionResult.system_variant:type_name -> sebs.type.v1.SystemVariant
-	27, // 32: sebs.experiments.v1.RegressionResult.trigger:type_name -> sebs.type.v1.TriggerType
-	32, // 33: sebs.experiments.v1.RegressionResult.record:type_name -> sebs.type.v1.InvocationRecord
-	20, // 34: sebs.experiments.v1.Provenance.digests:type_name -> sebs.experiments.v1.Provenance.DigestsEntry
-	8,  // 35: sebs.experiments.v1.ListRunsResponse.runs:type_name -> sebs.experiments.v1.Run
-	5,  // 36: sebs.experiments.v1.ExperimentsService.CreateRun:input_type -> sebs.experiments.v1.CreateRunRequest
-	12, // 37: sebs.experiments.v1.ExperimentsService.GetRun:input_type -> sebs.experiments.v1.GetRunRequest
-	13, // 38: sebs.experiments.v1.ExperimentsService.ListRuns:input_type -> sebs.experiments.v1.ListRunsRequest
-	15, // 39: sebs.experiments.v1.ExperimentsService.DeleteRun:input_type -> sebs.experiments.v1.DeleteRunRequest
-	16, // 40: sebs.experiments.v1.ExperimentsService.CancelRun:input_type -> sebs.experiments.v1.CancelRunRequest
-	17, // 41: sebs.experiments.v1.ExperimentsService.RerunRun:input_type -> sebs.experiments.v1.RerunRunRequest
-	33, // 42: sebs.experiments.v1.ExperimentsService.CreateRun:output_type -> google.longrunning.Operation
-	8,  // 43: sebs.experiments.v1.ExperimentsService.GetRun:output_type -> sebs.experiments.v1.Run
-	14, // 44: sebs.experiments.v1.ExperimentsService.ListRuns:output_type -> sebs.experiments.v1.ListRunsResponse
-	34, // 45: sebs.experiments.v1.ExperimentsService.DeleteRun:output_type -> google.protobuf.Empty
-	8,  // 46: sebs.experiments.v1.ExperimentsService.CancelRun:output_type -> sebs.experiments.v1.Run
-	33, // 47: sebs.experiments.v1.ExperimentsService.RerunRun:output_type -> google.longrunning.Operation
-	42, // [42:48] is the sub-list for method output_type
-	36, // [36:42] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	23, // 15: sebs.experiments.v1.CreateRunRequest.labels:type_name -> sebs.experiments.v1.CreateRunRequest.LabelsEntry
+	5,  // 16: sebs.experiments.v1.PlanRunRequest.run:type_name -> sebs.experiments.v1.CreateRunRequest
+	32, // 17: sebs.experiments.v1.RunPlan.resources:type_name -> sebs.deployer.v1.PlannedResource
+	8,  // 18: sebs.experiments.v1.RunPlan.cost:type_name -> sebs.experiments.v1.CostEstimate
+	9,  // 19: sebs.experiments.v1.CostEstimate.items:type_name -> sebs.experiments.v1.CostItem
+	33, // 20: sebs.experiments.v1.RunMetadata.start_time:type_name -> google.protobuf.Timestamp
+	11, // 21: sebs.experiments.v1.RunMetadata.steps:type_name -> sebs.experiments.v1.RunStep
+	29, // 22: sebs.experiments.v1.RunStep.duration:type_name -> google.protobuf.Duration
+	5,  // 23: sebs.experiments.v1.Run.request:type_name -> sebs.experiments.v1.CreateRunRequest
+	0,  // 24: sebs.experiments.v1.Run.state:type_name -> sebs.experiments.v1.Run.State
+	33, // 25: sebs.experiments.v1.Run.start_time:type_name -> google.protobuf.Timestamp
+	33, // 26: sebs.experiments.v1.Run.end_time:type_name -> google.protobuf.Timestamp
+	13, // 27: sebs.experiments.v1.Run.functions:type_name -> sebs.experiments.v1.RunFunction
+	15, // 28: sebs.experiments.v1.Run.provenance:type_name -> sebs.experiments.v1.Provenance
+	34, // 29: sebs.experiments.v1.Run.statistics:type_name -> sebs.metrics.v1.Statistics
+	11, // 30: sebs.experiments.v1.Run.steps:type_name -> sebs.experiments.v1.RunStep
+	14, // 31: sebs.experiments.v1.Run.regression_results:type_name -> sebs.experiments.v1.RegressionResult
+	8,  // 32: sebs.experiments.v1.Run.cost:type_name -> sebs.experiments.v1.CostEstimate
+	35, // 33: sebs.experiments.v1.RunFunction.function:type_name -> sebs.type.v1.Function
+	36, // 34: sebs.experiments.v1.RunFunction.package:type_name -> sebs.builder.v1.Package
+	26, // 35: sebs.experiments.v1.RegressionResult.architecture:type_name -> sebs.type.v1.Architecture
+	27, // 36: sebs.experiments.v1.RegressionResult.system_variant:type_name -> sebs.type.v1.SystemVariant
+	31, // 37: sebs.experiments.v1.RegressionResult.trigger:type_name -> sebs.type.v1.TriggerType
+	37, // 38: sebs.experiments.v1.RegressionResult.record:type_name -> sebs.type.v1.InvocationRecord
+	24, // 39: sebs.experiments.v1.Provenance.digests:type_name -> sebs.experiments.v1.Provenance.DigestsEntry
+	12, // 40: sebs.experiments.v1.ListRunsResponse.runs:type_name -> sebs.experiments.v1.Run
+	5,  // 41: sebs.experiments.v1.ExperimentsService.CreateRun:input_type -> sebs.experiments.v1.CreateRunRequest
+	6,  // 42: sebs.experiments.v1.ExperimentsService.PlanRun:input_type -> sebs.experiments.v1.PlanRunRequest
+	16, // 43: sebs.experiments.v1.ExperimentsService.GetRun:input_type -> sebs.experiments.v1.GetRunRequest
+	17, // 44: sebs.experiments.v1.ExperimentsService.ListRuns:input_type -> sebs.experiments.v1.ListRunsRequest
+	19, // 45: sebs.experiments.v1.ExperimentsService.DeleteRun:input_type -> sebs.experiments.v1.DeleteRunRequest
+	20, // 46: sebs.experiments.v1.ExperimentsService.CancelRun:input_type -> sebs.experiments.v1.CancelRunRequest
+	21, // 47: sebs.experiments.v1.ExperimentsService.RerunRun:input_type -> sebs.experiments.v1.RerunRunRequest
+	38, // 48: sebs.experiments.v1.ExperimentsService.CreateRun:output_type -> google.longrunning.Operation
+	7,  // 49: sebs.experiments.v1.ExperimentsService.PlanRun:output_type -> sebs.experiments.v1.RunPlan
+	12, // 50: sebs.experiments.v1.ExperimentsService.GetRun:output_type -> sebs.experiments.v1.Run
+	18, // 51: sebs.experiments.v1.ExperimentsService.ListRuns:output_type -> sebs.experiments.v1.ListRunsResponse
+	39, // 52: sebs.experiments.v1.ExperimentsService.DeleteRun:output_type -> google.protobuf.Empty
+	12, // 53: sebs.experiments.v1.ExperimentsService.CancelRun:output_type -> sebs.experiments.v1.Run
+	38, // 54: sebs.experiments.v1.ExperimentsService.RerunRun:output_type -> google.longrunning.Operation
+	48, // [48:55] is the sub-list for method output_type
+	41, // [41:48] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_sebs_experiments_v1_experiments_service_proto_init() }
@@ -1906,13 +2288,14 @@ func file_sebs_experiments_v1_experiments_service_proto_init() {
 		(*CreateRunRequest_Deploy)(nil),
 	}
 	file_sebs_experiments_v1_experiments_service_proto_msgTypes[7].OneofWrappers = []any{}
+	file_sebs_experiments_v1_experiments_service_proto_msgTypes[11].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sebs_experiments_v1_experiments_service_proto_rawDesc), len(file_sebs_experiments_v1_experiments_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   20,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

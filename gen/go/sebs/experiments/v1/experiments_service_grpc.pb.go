@@ -22,6 +22,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	ExperimentsService_CreateRun_FullMethodName = "/sebs.experiments.v1.ExperimentsService/CreateRun"
+	ExperimentsService_PlanRun_FullMethodName   = "/sebs.experiments.v1.ExperimentsService/PlanRun"
 	ExperimentsService_GetRun_FullMethodName    = "/sebs.experiments.v1.ExperimentsService/GetRun"
 	ExperimentsService_ListRuns_FullMethodName  = "/sebs.experiments.v1.ExperimentsService/ListRuns"
 	ExperimentsService_DeleteRun_FullMethodName = "/sebs.experiments.v1.ExperimentsService/DeleteRun"
@@ -37,6 +38,8 @@ const (
 type ExperimentsServiceClient interface {
 	// Starts a run. The operation's response is a `Run`.
 	CreateRun(ctx context.Context, in *CreateRunRequest, opts ...grpc.CallOption) (*longrunningpb.Operation, error)
+	// Tells what a run would make on the platform and what it would cost. It changes nothing there.
+	PlanRun(ctx context.Context, in *PlanRunRequest, opts ...grpc.CallOption) (*RunPlan, error)
 	// Returns a run.
 	GetRun(ctx context.Context, in *GetRunRequest, opts ...grpc.CallOption) (*Run, error)
 	// Lists runs, newest first.
@@ -61,6 +64,16 @@ func (c *experimentsServiceClient) CreateRun(ctx context.Context, in *CreateRunR
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(longrunningpb.Operation)
 	err := c.cc.Invoke(ctx, ExperimentsService_CreateRun_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *experimentsServiceClient) PlanRun(ctx context.Context, in *PlanRunRequest, opts ...grpc.CallOption) (*RunPlan, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RunPlan)
+	err := c.cc.Invoke(ctx, ExperimentsService_PlanRun_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -125,6 +138,8 @@ func (c *experimentsServiceClient) RerunRun(ctx context.Context, in *RerunRunReq
 type ExperimentsServiceServer interface {
 	// Starts a run. The operation's response is a `Run`.
 	CreateRun(context.Context, *CreateRunRequest) (*longrunningpb.Operation, error)
+	// Tells what a run would make on the platform and what it would cost. It changes nothing there.
+	PlanRun(context.Context, *PlanRunRequest) (*RunPlan, error)
 	// Returns a run.
 	GetRun(context.Context, *GetRunRequest) (*Run, error)
 	// Lists runs, newest first.
@@ -147,6 +162,9 @@ type UnimplementedExperimentsServiceServer struct{}
 
 func (UnimplementedExperimentsServiceServer) CreateRun(context.Context, *CreateRunRequest) (*longrunningpb.Operation, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateRun not implemented")
+}
+func (UnimplementedExperimentsServiceServer) PlanRun(context.Context, *PlanRunRequest) (*RunPlan, error) {
+	return nil, status.Error(codes.Unimplemented, "method PlanRun not implemented")
 }
 func (UnimplementedExperimentsServiceServer) GetRun(context.Context, *GetRunRequest) (*Run, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetRun not implemented")
@@ -198,6 +216,24 @@ func _ExperimentsService_CreateRun_Handler(srv interface{}, ctx context.Context,
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(ExperimentsServiceServer).CreateRun(ctx, req.(*CreateRunRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ExperimentsService_PlanRun_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PlanRunRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ExperimentsServiceServer).PlanRun(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ExperimentsService_PlanRun_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ExperimentsServiceServer).PlanRun(ctx, req.(*PlanRunRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -302,6 +338,10 @@ var ExperimentsService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CreateRun",
 			Handler:    _ExperimentsService_CreateRun_Handler,
+		},
+		{
+			MethodName: "PlanRun",
+			Handler:    _ExperimentsService_PlanRun_Handler,
 		},
 		{
 			MethodName: "GetRun",
