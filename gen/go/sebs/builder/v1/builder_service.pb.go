@@ -1877,7 +1877,7 @@ type ImageSpec struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The platform.
 	Platform string `protobuf:"bytes,1,opt,name=platform,proto3" json:"platform,omitempty"`
-	// The benchmark.
+	// The benchmark; empty means the base image that functions of the runtime are built on.
 	Benchmark string `protobuf:"bytes,2,opt,name=benchmark,proto3" json:"benchmark,omitempty"`
 	// The runtime.
 	Runtime *v1.Runtime `protobuf:"bytes,3,opt,name=runtime,proto3" json:"runtime,omitempty"`
@@ -1886,7 +1886,9 @@ type ImageSpec struct {
 	// A prefix of the tag (`--image-tag-prefix`).
 	TagPrefix string `protobuf:"bytes,5,opt,name=tag_prefix,json=tagPrefix,proto3" json:"tag_prefix,omitempty"`
 	// The deployment whose registry is used; empty means the platform's default.
-	Deployment    string `protobuf:"bytes,6,opt,name=deployment,proto3" json:"deployment,omitempty"`
+	Deployment string `protobuf:"bytes,6,opt,name=deployment,proto3" json:"deployment,omitempty"`
+	// Whether the image is an index with an image for each architecture of the runtime.
+	MultiPlatform bool `protobuf:"varint,7,opt,name=multi_platform,json=multiPlatform,proto3" json:"multi_platform,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1963,16 +1965,23 @@ func (x *ImageSpec) GetDeployment() string {
 	return ""
 }
 
+func (x *ImageSpec) GetMultiPlatform() bool {
+	if x != nil {
+		return x.MultiPlatform
+	}
+	return false
+}
+
 // Builds an image.
 type BuildImageRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Which image.
 	Spec *ImageSpec `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`
-	// The benchmark's source.
+	// The benchmark's source; absent means the builder's own roots.
 	Source *BenchmarkSource `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"`
 	// Whether the image is in the cache: then it is rebuilt and pushed.
 	IsCached bool `protobuf:"varint,3,opt,name=is_cached,json=isCached,proto3" json:"is_cached,omitempty"`
-	// The image to build in; empty means the current version, else the previous one, else without suffix.
+	// The image to build on; empty means the configured one, else the base image of the current version, else of the previous one, else without suffix, else the platform's.
 	BuilderImage string `protobuf:"bytes,4,opt,name=builder_image,json=builderImage,proto3" json:"builder_image,omitempty"`
 	// The same id gets the same operation.
 	RequestId     string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
@@ -2052,8 +2061,10 @@ type BuildImageResponse struct {
 	Rebuilt bool `protobuf:"varint,1,opt,name=rebuilt,proto3" json:"rebuilt,omitempty"`
 	// The image's URI.
 	ImageUri string `protobuf:"bytes,2,opt,name=image_uri,json=imageUri,proto3" json:"image_uri,omitempty"`
-	// The image's size in MB (10^6 bytes).
-	SizeMb        float64 `protobuf:"fixed64,3,opt,name=size_mb,json=sizeMb,proto3" json:"size_mb,omitempty"`
+	// The image's size in MB (10^6 bytes), compressed as the registry keeps it.
+	SizeMb float64 `protobuf:"fixed64,3,opt,name=size_mb,json=sizeMb,proto3" json:"size_mb,omitempty"`
+	// The digest of its manifest, or the image's id where it is kept by the Docker Engine.
+	Digest        string `protobuf:"bytes,4,opt,name=digest,proto3" json:"digest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2107,6 +2118,13 @@ func (x *BuildImageResponse) GetSizeMb() float64 {
 		return x.SizeMb
 	}
 	return 0
+}
+
+func (x *BuildImageResponse) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
 }
 
 // Asks for an image.
@@ -2393,6 +2411,188 @@ func (x *PushToRegistryRequest) GetRequestId() string {
 	return ""
 }
 
+// An image that was built.
+type Image struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The resource name, `images/{image_uri}`.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The image's URI with its tag.
+	ImageUri string `protobuf:"bytes,2,opt,name=image_uri,json=imageUri,proto3" json:"image_uri,omitempty"`
+	// The digest of its manifest, or the image's id where it is kept by the Docker Engine.
+	Digest string `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
+	// The compressed size in bytes.
+	SizeBytes int64 `protobuf:"varint,4,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
+	// What it was made of, one part for each architecture.
+	Parts []*ImagePart `protobuf:"bytes,5,rep,name=parts,proto3" json:"parts,omitempty"`
+	// When it was built.
+	CreateTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	// The deployment whose registry took it; empty means the platform's default.
+	Deployment string `protobuf:"bytes,7,opt,name=deployment,proto3" json:"deployment,omitempty"`
+	// The platform.
+	Platform      string `protobuf:"bytes,8,opt,name=platform,proto3" json:"platform,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Image) Reset() {
+	*x = Image{}
+	mi := &file_sebs_builder_v1_builder_service_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Image) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Image) ProtoMessage() {}
+
+func (x *Image) ProtoReflect() protoreflect.Message {
+	mi := &file_sebs_builder_v1_builder_service_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Image.ProtoReflect.Descriptor instead.
+func (*Image) Descriptor() ([]byte, []int) {
+	return file_sebs_builder_v1_builder_service_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *Image) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Image) GetImageUri() string {
+	if x != nil {
+		return x.ImageUri
+	}
+	return ""
+}
+
+func (x *Image) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *Image) GetSizeBytes() int64 {
+	if x != nil {
+		return x.SizeBytes
+	}
+	return 0
+}
+
+func (x *Image) GetParts() []*ImagePart {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
+func (x *Image) GetCreateTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreateTime
+	}
+	return nil
+}
+
+func (x *Image) GetDeployment() string {
+	if x != nil {
+		return x.Deployment
+	}
+	return ""
+}
+
+func (x *Image) GetPlatform() string {
+	if x != nil {
+		return x.Platform
+	}
+	return ""
+}
+
+// What an image is made of for one architecture.
+type ImagePart struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The runtime.
+	Runtime *v1.Runtime `protobuf:"bytes,1,opt,name=runtime,proto3" json:"runtime,omitempty"`
+	// The architecture.
+	Architecture v1.Architecture `protobuf:"varint,2,opt,name=architecture,proto3,enum=sebs.type.v1.Architecture" json:"architecture,omitempty"`
+	// The package, `packages/{digest}`; empty for base images.
+	Package string `protobuf:"bytes,3,opt,name=package,proto3" json:"package,omitempty"`
+	// The image below it, by digest or id.
+	BaseImage     string `protobuf:"bytes,4,opt,name=base_image,json=baseImage,proto3" json:"base_image,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImagePart) Reset() {
+	*x = ImagePart{}
+	mi := &file_sebs_builder_v1_builder_service_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImagePart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImagePart) ProtoMessage() {}
+
+func (x *ImagePart) ProtoReflect() protoreflect.Message {
+	mi := &file_sebs_builder_v1_builder_service_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImagePart.ProtoReflect.Descriptor instead.
+func (*ImagePart) Descriptor() ([]byte, []int) {
+	return file_sebs_builder_v1_builder_service_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *ImagePart) GetRuntime() *v1.Runtime {
+	if x != nil {
+		return x.Runtime
+	}
+	return nil
+}
+
+func (x *ImagePart) GetArchitecture() v1.Architecture {
+	if x != nil {
+		return x.Architecture
+	}
+	return v1.Architecture(0)
+}
+
+func (x *ImagePart) GetPackage() string {
+	if x != nil {
+		return x.Package
+	}
+	return ""
+}
+
+func (x *ImagePart) GetBaseImage() string {
+	if x != nil {
+		return x.BaseImage
+	}
+	return ""
+}
+
 // Asks for an image's name.
 type GetRegistryNameRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2404,7 +2604,7 @@ type GetRegistryNameRequest struct {
 
 func (x *GetRegistryNameRequest) Reset() {
 	*x = GetRegistryNameRequest{}
-	mi := &file_sebs_builder_v1_builder_service_proto_msgTypes[31]
+	mi := &file_sebs_builder_v1_builder_service_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2416,7 +2616,7 @@ func (x *GetRegistryNameRequest) String() string {
 func (*GetRegistryNameRequest) ProtoMessage() {}
 
 func (x *GetRegistryNameRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_builder_v1_builder_service_proto_msgTypes[31]
+	mi := &file_sebs_builder_v1_builder_service_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2429,7 +2629,7 @@ func (x *GetRegistryNameRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRegistryNameRequest.ProtoReflect.Descriptor instead.
 func (*GetRegistryNameRequest) Descriptor() ([]byte, []int) {
-	return file_sebs_builder_v1_builder_service_proto_rawDescGZIP(), []int{31}
+	return file_sebs_builder_v1_builder_service_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *GetRegistryNameRequest) GetSpec() *ImageSpec {
@@ -2456,7 +2656,7 @@ type RegistryName struct {
 
 func (x *RegistryName) Reset() {
 	*x = RegistryName{}
-	mi := &file_sebs_builder_v1_builder_service_proto_msgTypes[32]
+	mi := &file_sebs_builder_v1_builder_service_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2468,7 +2668,7 @@ func (x *RegistryName) String() string {
 func (*RegistryName) ProtoMessage() {}
 
 func (x *RegistryName) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_builder_v1_builder_service_proto_msgTypes[32]
+	mi := &file_sebs_builder_v1_builder_service_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2481,7 +2681,7 @@ func (x *RegistryName) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegistryName.ProtoReflect.Descriptor instead.
 func (*RegistryName) Descriptor() ([]byte, []int) {
-	return file_sebs_builder_v1_builder_service_proto_rawDescGZIP(), []int{32}
+	return file_sebs_builder_v1_builder_service_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RegistryName) GetRegistry() string {
@@ -2525,7 +2725,7 @@ type FinalizeContainerBuildRequest struct {
 
 func (x *FinalizeContainerBuildRequest) Reset() {
 	*x = FinalizeContainerBuildRequest{}
-	mi := &file_sebs_builder_v1_builder_service_proto_msgTypes[33]
+	mi := &file_sebs_builder_v1_builder_service_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2537,7 +2737,7 @@ func (x *FinalizeContainerBuildRequest) String() string {
 func (*FinalizeContainerBuildRequest) ProtoMessage() {}
 
 func (x *FinalizeContainerBuildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sebs_builder_v1_builder_service_proto_msgTypes[33]
+	mi := &file_sebs_builder_v1_builder_service_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2550,7 +2750,7 @@ func (x *FinalizeContainerBuildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FinalizeContainerBuildRequest.ProtoReflect.Descriptor instead.
 func (*FinalizeContainerBuildRequest) Descriptor() ([]byte, []int) {
-	return file_sebs_builder_v1_builder_service_proto_rawDescGZIP(), []int{33}
+	return file_sebs_builder_v1_builder_service_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *FinalizeContainerBuildRequest) GetSpec() *ImageSpec {
@@ -2724,30 +2924,31 @@ const file_sebs_builder_v1_builder_service_proto_rawDesc = "" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"6\n" +
 	"\x14DeletePackageRequest\x12\x1e\n" +
 	"\x04name\x18\x01 \x01(\tB\n" +
-	"\xe0A\x02\xbaH\x04r\x02\x10\x01R\x04name\"\x8d\x02\n" +
+	"\xe0A\x02\xbaH\x04r\x02\x10\x01R\x04name\"\xb2\x02\n" +
 	"\tImageSpec\x12&\n" +
 	"\bplatform\x18\x01 \x01(\tB\n" +
-	"\xe0A\x02\xbaH\x04r\x02\x10\x01R\bplatform\x12(\n" +
-	"\tbenchmark\x18\x02 \x01(\tB\n" +
-	"\xe0A\x02\xbaH\x04r\x02\x10\x01R\tbenchmark\x12/\n" +
+	"\xe0A\x02\xbaH\x04r\x02\x10\x01R\bplatform\x12&\n" +
+	"\tbenchmark\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\tbenchmark\x12/\n" +
 	"\aruntime\x18\x03 \x01(\v2\x15.sebs.type.v1.RuntimeR\aruntime\x12>\n" +
 	"\farchitecture\x18\x04 \x01(\x0e2\x1a.sebs.type.v1.ArchitectureR\farchitecture\x12\x1d\n" +
 	"\n" +
 	"tag_prefix\x18\x05 \x01(\tR\ttagPrefix\x12\x1e\n" +
 	"\n" +
 	"deployment\x18\x06 \x01(\tR\n" +
-	"deployment\"\xe9\x01\n" +
+	"deployment\x12%\n" +
+	"\x0emulti_platform\x18\a \x01(\bR\rmultiPlatform\"\xe9\x01\n" +
 	"\x11BuildImageRequest\x129\n" +
 	"\x04spec\x18\x01 \x01(\v2\x1a.sebs.builder.v1.ImageSpecB\t\xe0A\x02\xbaH\x03\xc8\x01\x01R\x04spec\x128\n" +
 	"\x06source\x18\x02 \x01(\v2 .sebs.builder.v1.BenchmarkSourceR\x06source\x12\x1b\n" +
 	"\tis_cached\x18\x03 \x01(\bR\bisCached\x12#\n" +
 	"\rbuilder_image\x18\x04 \x01(\tR\fbuilderImage\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\x05 \x01(\tR\trequestId\"d\n" +
+	"request_id\x18\x05 \x01(\tR\trequestId\"|\n" +
 	"\x12BuildImageResponse\x12\x18\n" +
 	"\arebuilt\x18\x01 \x01(\bR\arebuilt\x12\x1b\n" +
 	"\timage_uri\x18\x02 \x01(\tR\bimageUri\x12\x17\n" +
-	"\asize_mb\x18\x03 \x01(\x01R\x06sizeMb\"\\\n" +
+	"\asize_mb\x18\x03 \x01(\x01R\x06sizeMb\x12\x16\n" +
+	"\x06digest\x18\x04 \x01(\tR\x06digest\"\\\n" +
 	"\x10FindImageRequest\x12*\n" +
 	"\n" +
 	"repository\x18\x01 \x01(\tB\n" +
@@ -2771,7 +2972,26 @@ const file_sebs_builder_v1_builder_service_proto_rawDesc = "" +
 	"\x15PushToRegistryRequest\x129\n" +
 	"\x04spec\x18\x01 \x01(\v2\x1a.sebs.builder.v1.ImageSpecB\t\xe0A\x02\xbaH\x03\xc8\x01\x01R\x04spec\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\x02 \x01(\tR\trequestId\"S\n" +
+	"request_id\x18\x02 \x01(\tR\trequestId\"\x9f\x02\n" +
+	"\x05Image\x12\x17\n" +
+	"\x04name\x18\x01 \x01(\tB\x03\xe0A\bR\x04name\x12\x1b\n" +
+	"\timage_uri\x18\x02 \x01(\tR\bimageUri\x12\x16\n" +
+	"\x06digest\x18\x03 \x01(\tR\x06digest\x12\x1d\n" +
+	"\n" +
+	"size_bytes\x18\x04 \x01(\x03R\tsizeBytes\x120\n" +
+	"\x05parts\x18\x05 \x03(\v2\x1a.sebs.builder.v1.ImagePartR\x05parts\x12;\n" +
+	"\vcreate_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"createTime\x12\x1e\n" +
+	"\n" +
+	"deployment\x18\a \x01(\tR\n" +
+	"deployment\x12\x1a\n" +
+	"\bplatform\x18\b \x01(\tR\bplatform\"\xb5\x01\n" +
+	"\tImagePart\x12/\n" +
+	"\aruntime\x18\x01 \x01(\v2\x15.sebs.type.v1.RuntimeR\aruntime\x12>\n" +
+	"\farchitecture\x18\x02 \x01(\x0e2\x1a.sebs.type.v1.ArchitectureR\farchitecture\x12\x18\n" +
+	"\apackage\x18\x03 \x01(\tR\apackage\x12\x1d\n" +
+	"\n" +
+	"base_image\x18\x04 \x01(\tR\tbaseImage\"S\n" +
 	"\x16GetRegistryNameRequest\x129\n" +
 	"\x04spec\x18\x01 \x01(\v2\x1a.sebs.builder.v1.ImageSpecB\t\xe0A\x02\xbaH\x03\xc8\x01\x01R\x04spec\"y\n" +
 	"\fRegistryName\x12\x1a\n" +
@@ -2830,7 +3050,7 @@ func file_sebs_builder_v1_builder_service_proto_rawDescGZIP() []byte {
 }
 
 var file_sebs_builder_v1_builder_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_sebs_builder_v1_builder_service_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
+var file_sebs_builder_v1_builder_service_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_sebs_builder_v1_builder_service_proto_goTypes = []any{
 	(SourceKind)(0),                       // 0: sebs.builder.v1.SourceKind
 	(*BenchmarkLanguage)(nil),             // 1: sebs.builder.v1.BenchmarkLanguage
@@ -2864,85 +3084,91 @@ var file_sebs_builder_v1_builder_service_proto_goTypes = []any{
 	(*PushImageRequest)(nil),              // 29: sebs.builder.v1.PushImageRequest
 	(*PushImageResponse)(nil),             // 30: sebs.builder.v1.PushImageResponse
 	(*PushToRegistryRequest)(nil),         // 31: sebs.builder.v1.PushToRegistryRequest
-	(*GetRegistryNameRequest)(nil),        // 32: sebs.builder.v1.GetRegistryNameRequest
-	(*RegistryName)(nil),                  // 33: sebs.builder.v1.RegistryName
-	(*FinalizeContainerBuildRequest)(nil), // 34: sebs.builder.v1.FinalizeContainerBuildRequest
-	nil,                                   // 35: sebs.builder.v1.BenchmarkInput.TablesEntry
-	(v1.Language)(0),                      // 36: sebs.type.v1.Language
-	(*v1.Runtime)(nil),                    // 37: sebs.type.v1.Runtime
-	(v1.Architecture)(0),                  // 38: sebs.type.v1.Architecture
-	(*timestamppb.Timestamp)(nil),         // 39: google.protobuf.Timestamp
-	(v1.SystemVariant)(0),                 // 40: sebs.type.v1.SystemVariant
-	(*longrunningpb.Operation)(nil),       // 41: google.longrunning.Operation
-	(*emptypb.Empty)(nil),                 // 42: google.protobuf.Empty
+	(*Image)(nil),                         // 32: sebs.builder.v1.Image
+	(*ImagePart)(nil),                     // 33: sebs.builder.v1.ImagePart
+	(*GetRegistryNameRequest)(nil),        // 34: sebs.builder.v1.GetRegistryNameRequest
+	(*RegistryName)(nil),                  // 35: sebs.builder.v1.RegistryName
+	(*FinalizeContainerBuildRequest)(nil), // 36: sebs.builder.v1.FinalizeContainerBuildRequest
+	nil,                                   // 37: sebs.builder.v1.BenchmarkInput.TablesEntry
+	(v1.Language)(0),                      // 38: sebs.type.v1.Language
+	(*v1.Runtime)(nil),                    // 39: sebs.type.v1.Runtime
+	(v1.Architecture)(0),                  // 40: sebs.type.v1.Architecture
+	(*timestamppb.Timestamp)(nil),         // 41: google.protobuf.Timestamp
+	(v1.SystemVariant)(0),                 // 42: sebs.type.v1.SystemVariant
+	(*longrunningpb.Operation)(nil),       // 43: google.longrunning.Operation
+	(*emptypb.Empty)(nil),                 // 44: google.protobuf.Empty
 }
 var file_sebs_builder_v1_builder_service_proto_depIdxs = []int32{
-	36, // 0: sebs.builder.v1.BenchmarkLanguage.language:type_name -> sebs.type.v1.Language
+	38, // 0: sebs.builder.v1.BenchmarkLanguage.language:type_name -> sebs.type.v1.Language
 	1,  // 1: sebs.builder.v1.Benchmark.languages:type_name -> sebs.builder.v1.BenchmarkLanguage
 	2,  // 2: sebs.builder.v1.ListBenchmarksResponse.benchmarks:type_name -> sebs.builder.v1.Benchmark
 	8,  // 3: sebs.builder.v1.ListRuntimesResponse.runtimes:type_name -> sebs.builder.v1.SupportedRuntime
-	37, // 4: sebs.builder.v1.SupportedRuntime.runtime:type_name -> sebs.type.v1.Runtime
-	38, // 5: sebs.builder.v1.SupportedRuntime.architectures:type_name -> sebs.type.v1.Architecture
+	39, // 4: sebs.builder.v1.SupportedRuntime.runtime:type_name -> sebs.type.v1.Runtime
+	40, // 5: sebs.builder.v1.SupportedRuntime.architectures:type_name -> sebs.type.v1.Architecture
 	0,  // 6: sebs.builder.v1.SourceHeader.kind:type_name -> sebs.builder.v1.SourceKind
 	9,  // 7: sebs.builder.v1.UploadSourceRequest.header:type_name -> sebs.builder.v1.SourceHeader
-	39, // 8: sebs.builder.v1.BuildMetadata.start_time:type_name -> google.protobuf.Timestamp
+	41, // 8: sebs.builder.v1.BuildMetadata.start_time:type_name -> google.protobuf.Timestamp
 	12, // 9: sebs.builder.v1.PrepareInputRequest.source:type_name -> sebs.builder.v1.BenchmarkSource
-	35, // 10: sebs.builder.v1.BenchmarkInput.tables:type_name -> sebs.builder.v1.BenchmarkInput.TablesEntry
+	37, // 10: sebs.builder.v1.BenchmarkInput.tables:type_name -> sebs.builder.v1.BenchmarkInput.TablesEntry
 	12, // 11: sebs.builder.v1.ValidateOutputRequest.source:type_name -> sebs.builder.v1.BenchmarkSource
-	36, // 12: sebs.builder.v1.ValidateOutputRequest.language:type_name -> sebs.type.v1.Language
+	38, // 12: sebs.builder.v1.ValidateOutputRequest.language:type_name -> sebs.type.v1.Language
 	12, // 13: sebs.builder.v1.CreatePackageRequest.source:type_name -> sebs.builder.v1.BenchmarkSource
-	37, // 14: sebs.builder.v1.CreatePackageRequest.runtime:type_name -> sebs.type.v1.Runtime
-	38, // 15: sebs.builder.v1.CreatePackageRequest.architecture:type_name -> sebs.type.v1.Architecture
-	40, // 16: sebs.builder.v1.CreatePackageRequest.system_variant:type_name -> sebs.type.v1.SystemVariant
-	37, // 17: sebs.builder.v1.Package.runtime:type_name -> sebs.type.v1.Runtime
-	38, // 18: sebs.builder.v1.Package.architecture:type_name -> sebs.type.v1.Architecture
-	40, // 19: sebs.builder.v1.Package.system_variant:type_name -> sebs.type.v1.SystemVariant
-	39, // 20: sebs.builder.v1.Package.create_time:type_name -> google.protobuf.Timestamp
+	39, // 14: sebs.builder.v1.CreatePackageRequest.runtime:type_name -> sebs.type.v1.Runtime
+	40, // 15: sebs.builder.v1.CreatePackageRequest.architecture:type_name -> sebs.type.v1.Architecture
+	42, // 16: sebs.builder.v1.CreatePackageRequest.system_variant:type_name -> sebs.type.v1.SystemVariant
+	39, // 17: sebs.builder.v1.Package.runtime:type_name -> sebs.type.v1.Runtime
+	40, // 18: sebs.builder.v1.Package.architecture:type_name -> sebs.type.v1.Architecture
+	42, // 19: sebs.builder.v1.Package.system_variant:type_name -> sebs.type.v1.SystemVariant
+	41, // 20: sebs.builder.v1.Package.create_time:type_name -> google.protobuf.Timestamp
 	19, // 21: sebs.builder.v1.ListPackagesResponse.packages:type_name -> sebs.builder.v1.Package
-	37, // 22: sebs.builder.v1.ImageSpec.runtime:type_name -> sebs.type.v1.Runtime
-	38, // 23: sebs.builder.v1.ImageSpec.architecture:type_name -> sebs.type.v1.Architecture
+	39, // 22: sebs.builder.v1.ImageSpec.runtime:type_name -> sebs.type.v1.Runtime
+	40, // 23: sebs.builder.v1.ImageSpec.architecture:type_name -> sebs.type.v1.Architecture
 	24, // 24: sebs.builder.v1.BuildImageRequest.spec:type_name -> sebs.builder.v1.ImageSpec
 	12, // 25: sebs.builder.v1.BuildImageRequest.source:type_name -> sebs.builder.v1.BenchmarkSource
 	24, // 26: sebs.builder.v1.PushToRegistryRequest.spec:type_name -> sebs.builder.v1.ImageSpec
-	24, // 27: sebs.builder.v1.GetRegistryNameRequest.spec:type_name -> sebs.builder.v1.ImageSpec
-	24, // 28: sebs.builder.v1.FinalizeContainerBuildRequest.spec:type_name -> sebs.builder.v1.ImageSpec
-	3,  // 29: sebs.builder.v1.BuilderService.ListBenchmarks:input_type -> sebs.builder.v1.ListBenchmarksRequest
-	5,  // 30: sebs.builder.v1.BuilderService.GetBenchmark:input_type -> sebs.builder.v1.GetBenchmarkRequest
-	6,  // 31: sebs.builder.v1.BuilderService.ListRuntimes:input_type -> sebs.builder.v1.ListRuntimesRequest
-	10, // 32: sebs.builder.v1.BuilderService.UploadSource:input_type -> sebs.builder.v1.UploadSourceRequest
-	14, // 33: sebs.builder.v1.BuilderService.PrepareInput:input_type -> sebs.builder.v1.PrepareInputRequest
-	16, // 34: sebs.builder.v1.BuilderService.ValidateOutput:input_type -> sebs.builder.v1.ValidateOutputRequest
-	18, // 35: sebs.builder.v1.BuilderService.CreatePackage:input_type -> sebs.builder.v1.CreatePackageRequest
-	20, // 36: sebs.builder.v1.BuilderService.GetPackage:input_type -> sebs.builder.v1.GetPackageRequest
-	21, // 37: sebs.builder.v1.BuilderService.ListPackages:input_type -> sebs.builder.v1.ListPackagesRequest
-	23, // 38: sebs.builder.v1.BuilderService.DeletePackage:input_type -> sebs.builder.v1.DeletePackageRequest
-	25, // 39: sebs.builder.v1.BuilderService.BuildImage:input_type -> sebs.builder.v1.BuildImageRequest
-	27, // 40: sebs.builder.v1.BuilderService.FindImage:input_type -> sebs.builder.v1.FindImageRequest
-	29, // 41: sebs.builder.v1.BuilderService.PushImage:input_type -> sebs.builder.v1.PushImageRequest
-	31, // 42: sebs.builder.v1.BuilderService.PushToRegistry:input_type -> sebs.builder.v1.PushToRegistryRequest
-	32, // 43: sebs.builder.v1.BuilderService.GetRegistryName:input_type -> sebs.builder.v1.GetRegistryNameRequest
-	34, // 44: sebs.builder.v1.BuilderService.FinalizeContainerBuild:input_type -> sebs.builder.v1.FinalizeContainerBuildRequest
-	4,  // 45: sebs.builder.v1.BuilderService.ListBenchmarks:output_type -> sebs.builder.v1.ListBenchmarksResponse
-	2,  // 46: sebs.builder.v1.BuilderService.GetBenchmark:output_type -> sebs.builder.v1.Benchmark
-	7,  // 47: sebs.builder.v1.BuilderService.ListRuntimes:output_type -> sebs.builder.v1.ListRuntimesResponse
-	11, // 48: sebs.builder.v1.BuilderService.UploadSource:output_type -> sebs.builder.v1.Source
-	41, // 49: sebs.builder.v1.BuilderService.PrepareInput:output_type -> google.longrunning.Operation
-	17, // 50: sebs.builder.v1.BuilderService.ValidateOutput:output_type -> sebs.builder.v1.ValidateOutputResponse
-	41, // 51: sebs.builder.v1.BuilderService.CreatePackage:output_type -> google.longrunning.Operation
-	19, // 52: sebs.builder.v1.BuilderService.GetPackage:output_type -> sebs.builder.v1.Package
-	22, // 53: sebs.builder.v1.BuilderService.ListPackages:output_type -> sebs.builder.v1.ListPackagesResponse
-	42, // 54: sebs.builder.v1.BuilderService.DeletePackage:output_type -> google.protobuf.Empty
-	41, // 55: sebs.builder.v1.BuilderService.BuildImage:output_type -> google.longrunning.Operation
-	28, // 56: sebs.builder.v1.BuilderService.FindImage:output_type -> sebs.builder.v1.FindImageResponse
-	41, // 57: sebs.builder.v1.BuilderService.PushImage:output_type -> google.longrunning.Operation
-	41, // 58: sebs.builder.v1.BuilderService.PushToRegistry:output_type -> google.longrunning.Operation
-	33, // 59: sebs.builder.v1.BuilderService.GetRegistryName:output_type -> sebs.builder.v1.RegistryName
-	41, // 60: sebs.builder.v1.BuilderService.FinalizeContainerBuild:output_type -> google.longrunning.Operation
-	45, // [45:61] is the sub-list for method output_type
-	29, // [29:45] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	33, // 27: sebs.builder.v1.Image.parts:type_name -> sebs.builder.v1.ImagePart
+	41, // 28: sebs.builder.v1.Image.create_time:type_name -> google.protobuf.Timestamp
+	39, // 29: sebs.builder.v1.ImagePart.runtime:type_name -> sebs.type.v1.Runtime
+	40, // 30: sebs.builder.v1.ImagePart.architecture:type_name -> sebs.type.v1.Architecture
+	24, // 31: sebs.builder.v1.GetRegistryNameRequest.spec:type_name -> sebs.builder.v1.ImageSpec
+	24, // 32: sebs.builder.v1.FinalizeContainerBuildRequest.spec:type_name -> sebs.builder.v1.ImageSpec
+	3,  // 33: sebs.builder.v1.BuilderService.ListBenchmarks:input_type -> sebs.builder.v1.ListBenchmarksRequest
+	5,  // 34: sebs.builder.v1.BuilderService.GetBenchmark:input_type -> sebs.builder.v1.GetBenchmarkRequest
+	6,  // 35: sebs.builder.v1.BuilderService.ListRuntimes:input_type -> sebs.builder.v1.ListRuntimesRequest
+	10, // 36: sebs.builder.v1.BuilderService.UploadSource:input_type -> sebs.builder.v1.UploadSourceRequest
+	14, // 37: sebs.builder.v1.BuilderService.PrepareInput:input_type -> sebs.builder.v1.PrepareInputRequest
+	16, // 38: sebs.builder.v1.BuilderService.ValidateOutput:input_type -> sebs.builder.v1.ValidateOutputRequest
+	18, // 39: sebs.builder.v1.BuilderService.CreatePackage:input_type -> sebs.builder.v1.CreatePackageRequest
+	20, // 40: sebs.builder.v1.BuilderService.GetPackage:input_type -> sebs.builder.v1.GetPackageRequest
+	21, // 41: sebs.builder.v1.BuilderService.ListPackages:input_type -> sebs.builder.v1.ListPackagesRequest
+	23, // 42: sebs.builder.v1.BuilderService.DeletePackage:input_type -> sebs.builder.v1.DeletePackageRequest
+	25, // 43: sebs.builder.v1.BuilderService.BuildImage:input_type -> sebs.builder.v1.BuildImageRequest
+	27, // 44: sebs.builder.v1.BuilderService.FindImage:input_type -> sebs.builder.v1.FindImageRequest
+	29, // 45: sebs.builder.v1.BuilderService.PushImage:input_type -> sebs.builder.v1.PushImageRequest
+	31, // 46: sebs.builder.v1.BuilderService.PushToRegistry:input_type -> sebs.builder.v1.PushToRegistryRequest
+	34, // 47: sebs.builder.v1.BuilderService.GetRegistryName:input_type -> sebs.builder.v1.GetRegistryNameRequest
+	36, // 48: sebs.builder.v1.BuilderService.FinalizeContainerBuild:input_type -> sebs.builder.v1.FinalizeContainerBuildRequest
+	4,  // 49: sebs.builder.v1.BuilderService.ListBenchmarks:output_type -> sebs.builder.v1.ListBenchmarksResponse
+	2,  // 50: sebs.builder.v1.BuilderService.GetBenchmark:output_type -> sebs.builder.v1.Benchmark
+	7,  // 51: sebs.builder.v1.BuilderService.ListRuntimes:output_type -> sebs.builder.v1.ListRuntimesResponse
+	11, // 52: sebs.builder.v1.BuilderService.UploadSource:output_type -> sebs.builder.v1.Source
+	43, // 53: sebs.builder.v1.BuilderService.PrepareInput:output_type -> google.longrunning.Operation
+	17, // 54: sebs.builder.v1.BuilderService.ValidateOutput:output_type -> sebs.builder.v1.ValidateOutputResponse
+	43, // 55: sebs.builder.v1.BuilderService.CreatePackage:output_type -> google.longrunning.Operation
+	19, // 56: sebs.builder.v1.BuilderService.GetPackage:output_type -> sebs.builder.v1.Package
+	22, // 57: sebs.builder.v1.BuilderService.ListPackages:output_type -> sebs.builder.v1.ListPackagesResponse
+	44, // 58: sebs.builder.v1.BuilderService.DeletePackage:output_type -> google.protobuf.Empty
+	43, // 59: sebs.builder.v1.BuilderService.BuildImage:output_type -> google.longrunning.Operation
+	28, // 60: sebs.builder.v1.BuilderService.FindImage:output_type -> sebs.builder.v1.FindImageResponse
+	43, // 61: sebs.builder.v1.BuilderService.PushImage:output_type -> google.longrunning.Operation
+	43, // 62: sebs.builder.v1.BuilderService.PushToRegistry:output_type -> google.longrunning.Operation
+	35, // 63: sebs.builder.v1.BuilderService.GetRegistryName:output_type -> sebs.builder.v1.RegistryName
+	43, // 64: sebs.builder.v1.BuilderService.FinalizeContainerBuild:output_type -> google.longrunning.Operation
+	49, // [49:65] is the sub-list for method output_type
+	33, // [33:49] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_sebs_builder_v1_builder_service_proto_init() }
@@ -2961,7 +3187,7 @@ func file_sebs_builder_v1_builder_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sebs_builder_v1_builder_service_proto_rawDesc), len(file_sebs_builder_v1_builder_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   35,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -520,7 +520,9 @@ type FunctionStatistics struct {
 	// Whether the cost is an estimate at another platform's price.
 	CostEstimated bool `protobuf:"varint,7,opt,name=cost_estimated,json=costEstimated,proto3" json:"cost_estimated,omitempty"`
 	// GB-seconds; absent when unknown.
-	GbSeconds     *float64 `protobuf:"fixed64,8,opt,name=gb_seconds,json=gbSeconds,proto3,oneof" json:"gb_seconds,omitempty"`
+	GbSeconds *float64 `protobuf:"fixed64,8,opt,name=gb_seconds,json=gbSeconds,proto3,oneof" json:"gb_seconds,omitempty"`
+	// The price that the cost was computed with, where it was computed with one that is in use; absent when the cost is unknown.
+	Price         *Price `protobuf:"bytes,9,opt,name=price,proto3" json:"price,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -609,6 +611,13 @@ func (x *FunctionStatistics) GetGbSeconds() float64 {
 		return *x.GbSeconds
 	}
 	return 0
+}
+
+func (x *FunctionStatistics) GetPrice() *Price {
+	if x != nil {
+		return x.Price
+	}
+	return nil
 }
 
 // Statistics of cold or of warm invocations.
@@ -1636,7 +1645,9 @@ func (x *CompactRunResponse) GetObjectRef() string {
 type ListPricesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The platform, `platforms/{platform}`.
-	Parent        string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
+	Parent string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
+	// The region whose prices are wanted, estimated where they are not known; empty means all that are known.
+	Region        string `protobuf:"bytes,2,opt,name=region,proto3" json:"region,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1678,10 +1689,17 @@ func (x *ListPricesRequest) GetParent() string {
 	return ""
 }
 
+func (x *ListPricesRequest) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
 // The prices of a platform.
 type ListPricesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The prices.
+	// The prices, by region and architecture.
 	Prices        []*Price `protobuf:"bytes,1,rep,name=prices,proto3" json:"prices,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1724,23 +1742,37 @@ func (x *ListPricesResponse) GetPrices() []*Price {
 	return nil
 }
 
-// A price.
+// A price: a list price without free tier, savings plans and taxes.
 type Price struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The region; empty means all.
+	// The region whose price it is; empty means all.
 	Region string `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`
 	// The architecture as in SeBS files; empty means all.
 	Architecture string `protobuf:"bytes,2,opt,name=architecture,proto3" json:"architecture,omitempty"`
-	// The price of a GB-second in US dollars.
+	// The price of a GB-second (1,024 MB for a second) in US dollars, in the first tier.
 	UsdPerGbSecond float64 `protobuf:"fixed64,3,opt,name=usd_per_gb_second,json=usdPerGbSecond,proto3" json:"usd_per_gb_second,omitempty"`
 	// The price of a request in US dollars.
 	UsdPerRequest float64 `protobuf:"fixed64,4,opt,name=usd_per_request,json=usdPerRequest,proto3" json:"usd_per_request,omitempty"`
-	// The day the price was read, `YYYY-MM-DD`.
+	// The day on which the price was in force, `YYYY-MM-DD`.
 	AsOf string `protobuf:"bytes,5,opt,name=as_of,json=asOf,proto3" json:"as_of,omitempty"`
-	// Whether it is an estimate at another platform's price.
+	// Whether it is an estimate at another platform's, region's or architecture's price.
 	Estimated bool `protobuf:"varint,6,opt,name=estimated,proto3" json:"estimated,omitempty"`
 	// When the price is in force; absent means always.
 	EffectiveTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=effective_time,json=effectiveTime,proto3" json:"effective_time,omitempty"`
+	// The tiers of a GB-second by the GB-seconds of a month on one architecture in one region, in rising order.
+	Tiers []*PriceTier `protobuf:"bytes,8,rep,name=tiers,proto3" json:"tiers,omitempty"`
+	// The price of a GB-second of ephemeral storage beyond 512 MB in US dollars; absent when unknown.
+	UsdPerStorageGbSecond *float64 `protobuf:"fixed64,9,opt,name=usd_per_storage_gb_second,json=usdPerStorageGbSecond,proto3,oneof" json:"usd_per_storage_gb_second,omitempty"`
+	// The price of a GB-second of provisioned concurrency in US dollars; absent when unknown.
+	UsdPerProvisionedGbSecond *float64 `protobuf:"fixed64,10,opt,name=usd_per_provisioned_gb_second,json=usdPerProvisionedGbSecond,proto3,oneof" json:"usd_per_provisioned_gb_second,omitempty"`
+	// The price of a GB-second of an invocation on provisioned concurrency in US dollars; absent when unknown.
+	UsdPerProvisionedDurationGbSecond *float64 `protobuf:"fixed64,11,opt,name=usd_per_provisioned_duration_gb_second,json=usdPerProvisionedDurationGbSecond,proto3,oneof" json:"usd_per_provisioned_duration_gb_second,omitempty"`
+	// Where the price was read.
+	Source string `protobuf:"bytes,12,opt,name=source,proto3" json:"source,omitempty"`
+	// Whether it is from the file that `metrics.prices_file` names.
+	Custom bool `protobuf:"varint,13,opt,name=custom,proto3" json:"custom,omitempty"`
+	// The platform whose price it is.
+	Platform      string `protobuf:"bytes,14,opt,name=platform,proto3" json:"platform,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1824,6 +1856,355 @@ func (x *Price) GetEffectiveTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Price) GetTiers() []*PriceTier {
+	if x != nil {
+		return x.Tiers
+	}
+	return nil
+}
+
+func (x *Price) GetUsdPerStorageGbSecond() float64 {
+	if x != nil && x.UsdPerStorageGbSecond != nil {
+		return *x.UsdPerStorageGbSecond
+	}
+	return 0
+}
+
+func (x *Price) GetUsdPerProvisionedGbSecond() float64 {
+	if x != nil && x.UsdPerProvisionedGbSecond != nil {
+		return *x.UsdPerProvisionedGbSecond
+	}
+	return 0
+}
+
+func (x *Price) GetUsdPerProvisionedDurationGbSecond() float64 {
+	if x != nil && x.UsdPerProvisionedDurationGbSecond != nil {
+		return *x.UsdPerProvisionedDurationGbSecond
+	}
+	return 0
+}
+
+func (x *Price) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *Price) GetCustom() bool {
+	if x != nil {
+		return x.Custom
+	}
+	return false
+}
+
+func (x *Price) GetPlatform() string {
+	if x != nil {
+		return x.Platform
+	}
+	return ""
+}
+
+// The price of the GB-seconds of a tier.
+type PriceTier struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where the tier ends, in GB-seconds of a month; 0 for the last one, which has no end.
+	UpToGbSeconds float64 `protobuf:"fixed64,1,opt,name=up_to_gb_seconds,json=upToGbSeconds,proto3" json:"up_to_gb_seconds,omitempty"`
+	// The price of a GB-second in US dollars.
+	UsdPerGbSecond float64 `protobuf:"fixed64,2,opt,name=usd_per_gb_second,json=usdPerGbSecond,proto3" json:"usd_per_gb_second,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *PriceTier) Reset() {
+	*x = PriceTier{}
+	mi := &file_sebs_metrics_v1_metrics_service_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PriceTier) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PriceTier) ProtoMessage() {}
+
+func (x *PriceTier) ProtoReflect() protoreflect.Message {
+	mi := &file_sebs_metrics_v1_metrics_service_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PriceTier.ProtoReflect.Descriptor instead.
+func (*PriceTier) Descriptor() ([]byte, []int) {
+	return file_sebs_metrics_v1_metrics_service_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *PriceTier) GetUpToGbSeconds() float64 {
+	if x != nil {
+		return x.UpToGbSeconds
+	}
+	return 0
+}
+
+func (x *PriceTier) GetUsdPerGbSecond() float64 {
+	if x != nil {
+		return x.UsdPerGbSecond
+	}
+	return 0
+}
+
+// Asks what invocations will cost.
+type EstimateCostRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The platform, `platforms/{platform}`.
+	Parent string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
+	// The region; one whose prices are not known costs as us-east-1 of AWS, estimated.
+	Region string `protobuf:"bytes,2,opt,name=region,proto3" json:"region,omitempty"`
+	// The architecture as in SeBS files, `x64` or `arm64`; empty means `x64`.
+	Architecture string `protobuf:"bytes,3,opt,name=architecture,proto3" json:"architecture,omitempty"`
+	// The memory limit in MB.
+	MemoryMb int64 `protobuf:"varint,4,opt,name=memory_mb,json=memoryMb,proto3" json:"memory_mb,omitempty"`
+	// How many invocations there will be.
+	Invocations int64 `protobuf:"varint,5,opt,name=invocations,proto3" json:"invocations,omitempty"`
+	// How long each of them is billed; rounded up to whole milliseconds.
+	Duration *durationpb.Duration `protobuf:"bytes,6,opt,name=duration,proto3" json:"duration,omitempty"`
+	// The ephemeral storage in MB, of which 512 are free.
+	StorageMb int64 `protobuf:"varint,7,opt,name=storage_mb,json=storageMb,proto3" json:"storage_mb,omitempty"`
+	// How many sandboxes are kept ready; every invocation then costs as one on them.
+	ProvisionedConcurrency int64 `protobuf:"varint,8,opt,name=provisioned_concurrency,json=provisionedConcurrency,proto3" json:"provisioned_concurrency,omitempty"`
+	// How long they are kept; rounded up to five minutes.
+	ProvisionedTime *durationpb.Duration `protobuf:"bytes,9,opt,name=provisioned_time,json=provisionedTime,proto3" json:"provisioned_time,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *EstimateCostRequest) Reset() {
+	*x = EstimateCostRequest{}
+	mi := &file_sebs_metrics_v1_metrics_service_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EstimateCostRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EstimateCostRequest) ProtoMessage() {}
+
+func (x *EstimateCostRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sebs_metrics_v1_metrics_service_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EstimateCostRequest.ProtoReflect.Descriptor instead.
+func (*EstimateCostRequest) Descriptor() ([]byte, []int) {
+	return file_sebs_metrics_v1_metrics_service_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *EstimateCostRequest) GetParent() string {
+	if x != nil {
+		return x.Parent
+	}
+	return ""
+}
+
+func (x *EstimateCostRequest) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *EstimateCostRequest) GetArchitecture() string {
+	if x != nil {
+		return x.Architecture
+	}
+	return ""
+}
+
+func (x *EstimateCostRequest) GetMemoryMb() int64 {
+	if x != nil {
+		return x.MemoryMb
+	}
+	return 0
+}
+
+func (x *EstimateCostRequest) GetInvocations() int64 {
+	if x != nil {
+		return x.Invocations
+	}
+	return 0
+}
+
+func (x *EstimateCostRequest) GetDuration() *durationpb.Duration {
+	if x != nil {
+		return x.Duration
+	}
+	return nil
+}
+
+func (x *EstimateCostRequest) GetStorageMb() int64 {
+	if x != nil {
+		return x.StorageMb
+	}
+	return 0
+}
+
+func (x *EstimateCostRequest) GetProvisionedConcurrency() int64 {
+	if x != nil {
+		return x.ProvisionedConcurrency
+	}
+	return 0
+}
+
+func (x *EstimateCostRequest) GetProvisionedTime() *durationpb.Duration {
+	if x != nil {
+		return x.ProvisionedTime
+	}
+	return nil
+}
+
+// What invocations will cost.
+type EstimateCostResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The cost in US dollars: the sum of the parts.
+	Usd float64 `protobuf:"fixed64,1,opt,name=usd,proto3" json:"usd,omitempty"`
+	// The part for requests.
+	RequestsUsd float64 `protobuf:"fixed64,2,opt,name=requests_usd,json=requestsUsd,proto3" json:"requests_usd,omitempty"`
+	// The part for compute time, by the tiers of a month without any other usage.
+	ComputeUsd float64 `protobuf:"fixed64,3,opt,name=compute_usd,json=computeUsd,proto3" json:"compute_usd,omitempty"`
+	// The part for ephemeral storage.
+	StorageUsd float64 `protobuf:"fixed64,4,opt,name=storage_usd,json=storageUsd,proto3" json:"storage_usd,omitempty"`
+	// The part for provisioned concurrency while it is kept.
+	ProvisionedUsd float64 `protobuf:"fixed64,5,opt,name=provisioned_usd,json=provisionedUsd,proto3" json:"provisioned_usd,omitempty"`
+	// The compute time in GB-seconds (1,024 MB for a second).
+	GbSeconds float64 `protobuf:"fixed64,6,opt,name=gb_seconds,json=gbSeconds,proto3" json:"gb_seconds,omitempty"`
+	// How long each invocation is billed.
+	BilledDuration *durationpb.Duration `protobuf:"bytes,7,opt,name=billed_duration,json=billedDuration,proto3" json:"billed_duration,omitempty"`
+	// The highest tier that the compute time reaches, from 1.
+	Tier int32 `protobuf:"varint,8,opt,name=tier,proto3" json:"tier,omitempty"`
+	// Whether a price is not that of the platform, region and architecture that were asked for.
+	Estimated bool `protobuf:"varint,9,opt,name=estimated,proto3" json:"estimated,omitempty"`
+	// The price.
+	Price         *Price `protobuf:"bytes,10,opt,name=price,proto3" json:"price,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EstimateCostResponse) Reset() {
+	*x = EstimateCostResponse{}
+	mi := &file_sebs_metrics_v1_metrics_service_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EstimateCostResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EstimateCostResponse) ProtoMessage() {}
+
+func (x *EstimateCostResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sebs_metrics_v1_metrics_service_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EstimateCostResponse.ProtoReflect.Descriptor instead.
+func (*EstimateCostResponse) Descriptor() ([]byte, []int) {
+	return file_sebs_metrics_v1_metrics_service_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *EstimateCostResponse) GetUsd() float64 {
+	if x != nil {
+		return x.Usd
+	}
+	return 0
+}
+
+func (x *EstimateCostResponse) GetRequestsUsd() float64 {
+	if x != nil {
+		return x.RequestsUsd
+	}
+	return 0
+}
+
+func (x *EstimateCostResponse) GetComputeUsd() float64 {
+	if x != nil {
+		return x.ComputeUsd
+	}
+	return 0
+}
+
+func (x *EstimateCostResponse) GetStorageUsd() float64 {
+	if x != nil {
+		return x.StorageUsd
+	}
+	return 0
+}
+
+func (x *EstimateCostResponse) GetProvisionedUsd() float64 {
+	if x != nil {
+		return x.ProvisionedUsd
+	}
+	return 0
+}
+
+func (x *EstimateCostResponse) GetGbSeconds() float64 {
+	if x != nil {
+		return x.GbSeconds
+	}
+	return 0
+}
+
+func (x *EstimateCostResponse) GetBilledDuration() *durationpb.Duration {
+	if x != nil {
+		return x.BilledDuration
+	}
+	return nil
+}
+
+func (x *EstimateCostResponse) GetTier() int32 {
+	if x != nil {
+		return x.Tier
+	}
+	return 0
+}
+
+func (x *EstimateCostResponse) GetEstimated() bool {
+	if x != nil {
+		return x.Estimated
+	}
+	return false
+}
+
+func (x *EstimateCostResponse) GetPrice() *Price {
+	if x != nil {
+		return x.Price
+	}
+	return nil
+}
+
 var File_sebs_metrics_v1_metrics_service_proto protoreflect.FileDescriptor
 
 const file_sebs_metrics_v1_metrics_service_proto_rawDesc = "" +
@@ -1860,7 +2241,7 @@ const file_sebs_metrics_v1_metrics_service_proto_rawDesc = "" +
 	"\n" +
 	"Statistics\x12\x10\n" +
 	"\x03run\x18\x01 \x01(\tR\x03run\x12A\n" +
-	"\tfunctions\x18\x02 \x03(\v2#.sebs.metrics.v1.FunctionStatisticsR\tfunctions\"\xb8\x03\n" +
+	"\tfunctions\x18\x02 \x03(\v2#.sebs.metrics.v1.FunctionStatisticsR\tfunctions\"\xe6\x03\n" +
 	"\x12FunctionStatistics\x12\x1a\n" +
 	"\bfunction\x18\x01 \x01(\tR\bfunction\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\x03R\x05count\x12#\n" +
@@ -1870,7 +2251,8 @@ const file_sebs_metrics_v1_metrics_service_proto_rawDesc = "" +
 	"\bcost_usd\x18\x06 \x01(\x01H\x00R\acostUsd\x88\x01\x01\x12%\n" +
 	"\x0ecost_estimated\x18\a \x01(\bR\rcostEstimated\x12\"\n" +
 	"\n" +
-	"gb_seconds\x18\b \x01(\x01H\x01R\tgbSeconds\x88\x01\x01\x1a;\n" +
+	"gb_seconds\x18\b \x01(\x01H\x01R\tgbSeconds\x88\x01\x01\x12,\n" +
+	"\x05price\x18\t \x01(\v2\x16.sebs.metrics.v1.PriceR\x05price\x1a;\n" +
 	"\rFailuresEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01B\v\n" +
@@ -1974,12 +2356,13 @@ const file_sebs_metrics_v1_metrics_service_proto_rawDesc = "" +
 	"\x12CompactRunResponse\x12!\n" +
 	"\fstored_count\x18\x01 \x01(\x03R\vstoredCount\x12\x1d\n" +
 	"\n" +
-	"object_ref\x18\x02 \x01(\tR\tobjectRef\"7\n" +
+	"object_ref\x18\x02 \x01(\tR\tobjectRef\"O\n" +
 	"\x11ListPricesRequest\x12\"\n" +
 	"\x06parent\x18\x01 \x01(\tB\n" +
-	"\xe0A\x02\xbaH\x04r\x02\x10\x01R\x06parent\"D\n" +
+	"\xe0A\x02\xbaH\x04r\x02\x10\x01R\x06parent\x12\x16\n" +
+	"\x06region\x18\x02 \x01(\tR\x06region\"D\n" +
 	"\x12ListPricesResponse\x12.\n" +
-	"\x06prices\x18\x01 \x03(\v2\x16.sebs.metrics.v1.PriceR\x06prices\"\x8c\x02\n" +
+	"\x06prices\x18\x01 \x03(\v2\x16.sebs.metrics.v1.PriceR\x06prices\"\xd3\x05\n" +
 	"\x05Price\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\"\n" +
 	"\farchitecture\x18\x02 \x01(\tR\farchitecture\x12)\n" +
@@ -1987,7 +2370,49 @@ const file_sebs_metrics_v1_metrics_service_proto_rawDesc = "" +
 	"\x0fusd_per_request\x18\x04 \x01(\x01R\rusdPerRequest\x12\x13\n" +
 	"\x05as_of\x18\x05 \x01(\tR\x04asOf\x12\x1c\n" +
 	"\testimated\x18\x06 \x01(\bR\testimated\x12A\n" +
-	"\x0eeffective_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\reffectiveTime2\xdd\t\n" +
+	"\x0eeffective_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\reffectiveTime\x120\n" +
+	"\x05tiers\x18\b \x03(\v2\x1a.sebs.metrics.v1.PriceTierR\x05tiers\x12=\n" +
+	"\x19usd_per_storage_gb_second\x18\t \x01(\x01H\x00R\x15usdPerStorageGbSecond\x88\x01\x01\x12E\n" +
+	"\x1dusd_per_provisioned_gb_second\x18\n" +
+	" \x01(\x01H\x01R\x19usdPerProvisionedGbSecond\x88\x01\x01\x12V\n" +
+	"&usd_per_provisioned_duration_gb_second\x18\v \x01(\x01H\x02R!usdPerProvisionedDurationGbSecond\x88\x01\x01\x12\x16\n" +
+	"\x06source\x18\f \x01(\tR\x06source\x12\x16\n" +
+	"\x06custom\x18\r \x01(\bR\x06custom\x12\x1a\n" +
+	"\bplatform\x18\x0e \x01(\tR\bplatformB\x1c\n" +
+	"\x1a_usd_per_storage_gb_secondB \n" +
+	"\x1e_usd_per_provisioned_gb_secondB)\n" +
+	"'_usd_per_provisioned_duration_gb_second\"_\n" +
+	"\tPriceTier\x12'\n" +
+	"\x10up_to_gb_seconds\x18\x01 \x01(\x01R\rupToGbSeconds\x12)\n" +
+	"\x11usd_per_gb_second\x18\x02 \x01(\x01R\x0eusdPerGbSecond\"\xeb\x03\n" +
+	"\x13EstimateCostRequest\x12\"\n" +
+	"\x06parent\x18\x01 \x01(\tB\n" +
+	"\xe0A\x02\xbaH\x04r\x02\x10\x01R\x06parent\x12\x16\n" +
+	"\x06region\x18\x02 \x01(\tR\x06region\x127\n" +
+	"\farchitecture\x18\x03 \x01(\tB\x13\xbaH\x10r\x0eR\x00R\x03x64R\x05arm64R\farchitecture\x12(\n" +
+	"\tmemory_mb\x18\x04 \x01(\x03B\v\xbaH\b\"\x06\x18\x80\x80@(\x01R\bmemoryMb\x12)\n" +
+	"\vinvocations\x18\x05 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\vinvocations\x12E\n" +
+	"\bduration\x18\x06 \x01(\v2\x19.google.protobuf.DurationB\x0e\xbaH\v\xaa\x01\b\"\x04\b\x80\xa3\x052\x00R\bduration\x12*\n" +
+	"\n" +
+	"storage_mb\x18\a \x01(\x03B\v\xbaH\b\"\x06\x18\x80\x80@(\x00R\tstorageMb\x12@\n" +
+	"\x17provisioned_concurrency\x18\b \x01(\x03B\a\xbaH\x04\"\x02(\x00R\x16provisionedConcurrency\x12U\n" +
+	"\x10provisioned_time\x18\t \x01(\v2\x19.google.protobuf.DurationB\x0f\xbaH\f\xaa\x01\t\"\x05\b\x80\x8a\x8a\x0f2\x00R\x0fprovisionedTime\"\xf9\x02\n" +
+	"\x14EstimateCostResponse\x12\x10\n" +
+	"\x03usd\x18\x01 \x01(\x01R\x03usd\x12!\n" +
+	"\frequests_usd\x18\x02 \x01(\x01R\vrequestsUsd\x12\x1f\n" +
+	"\vcompute_usd\x18\x03 \x01(\x01R\n" +
+	"computeUsd\x12\x1f\n" +
+	"\vstorage_usd\x18\x04 \x01(\x01R\n" +
+	"storageUsd\x12'\n" +
+	"\x0fprovisioned_usd\x18\x05 \x01(\x01R\x0eprovisionedUsd\x12\x1d\n" +
+	"\n" +
+	"gb_seconds\x18\x06 \x01(\x01R\tgbSeconds\x12B\n" +
+	"\x0fbilled_duration\x18\a \x01(\v2\x19.google.protobuf.DurationR\x0ebilledDuration\x12\x12\n" +
+	"\x04tier\x18\b \x01(\x05R\x04tier\x12\x1c\n" +
+	"\testimated\x18\t \x01(\bR\testimated\x12,\n" +
+	"\x05price\x18\n" +
+	" \x01(\v2\x16.sebs.metrics.v1.PriceR\x05price2\xf5\n" +
+	"\n" +
 	"\x0eMetricsService\x12t\n" +
 	"\x11IngestInvocations\x12).sebs.metrics.v1.IngestInvocationsRequest\x1a*.sebs.metrics.v1.IngestInvocationsResponse\"\b\xfa\x80\x19\x04\b\x02\x10\x01\x12\x95\x01\n" +
 	"\x0fListInvocations\x12'.sebs.metrics.v1.ListInvocationsRequest\x1a(.sebs.metrics.v1.ListInvocationsResponse\"/\xfa\x80\x19\x04\b\x01\x10\x01\x82\xd3\xe4\x93\x02!\x12\x1f/v1/{parent=runs/*}/invocations\x12\x82\x01\n" +
@@ -2000,7 +2425,8 @@ const file_sebs_metrics_v1_metrics_service_proto_rawDesc = "" +
 	"\n" +
 	"CompactRun\x12\".sebs.metrics.v1.CompactRunRequest\x1a#.sebs.metrics.v1.CompactRunResponse\".\xfa\x80\x19\a\b\x02\x10\x01\x18\xac\x02\x82\xd3\xe4\x93\x02\x1d:\x01*\"\x18/v1/{run=runs/*}:compact\x12\x86\x01\n" +
 	"\n" +
-	"ListPrices\x12\".sebs.metrics.v1.ListPricesRequest\x1a#.sebs.metrics.v1.ListPricesResponse\"/\xfa\x80\x19\x04\b\x01\x10\x01\x82\xd3\xe4\x93\x02!\x12\x1f/v1/{parent=platforms/*}/pricesB\xc5\x01\n" +
+	"ListPrices\x12\".sebs.metrics.v1.ListPricesRequest\x1a#.sebs.metrics.v1.ListPricesResponse\"/\xfa\x80\x19\x04\b\x01\x10\x01\x82\xd3\xe4\x93\x02!\x12\x1f/v1/{parent=platforms/*}/prices\x12\x95\x01\n" +
+	"\fEstimateCost\x12$.sebs.metrics.v1.EstimateCostRequest\x1a%.sebs.metrics.v1.EstimateCostResponse\"8\xfa\x80\x19\x04\b\x01\x10\x01\x82\xd3\xe4\x93\x02*\x12(/v1/{parent=platforms/*}/prices:estimateB\xc5\x01\n" +
 	"\x13com.sebs.metrics.v1B\x13MetricsServiceProtoP\x01Z;github.com/sebs-suite/sebs/gen/go/sebs/metrics/v1;metricsv1\xa2\x02\x03SMX\xaa\x02\x0fSebs.Metrics.V1\xca\x02\x0fSebs\\Metrics\\V1\xe2\x02\x1bSebs\\Metrics\\V1\\GPBMetadata\xea\x02\x11Sebs::Metrics::V1b\x06proto3"
 
 var (
@@ -2016,7 +2442,7 @@ func file_sebs_metrics_v1_metrics_service_proto_rawDescGZIP() []byte {
 }
 
 var file_sebs_metrics_v1_metrics_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_sebs_metrics_v1_metrics_service_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_sebs_metrics_v1_metrics_service_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_sebs_metrics_v1_metrics_service_proto_goTypes = []any{
 	(ExportRunRequest_Format)(0),      // 0: sebs.metrics.v1.ExportRunRequest.Format
 	(*IngestInvocationsRequest)(nil),  // 1: sebs.metrics.v1.IngestInvocationsRequest
@@ -2043,62 +2469,73 @@ var file_sebs_metrics_v1_metrics_service_proto_goTypes = []any{
 	(*ListPricesRequest)(nil),         // 22: sebs.metrics.v1.ListPricesRequest
 	(*ListPricesResponse)(nil),        // 23: sebs.metrics.v1.ListPricesResponse
 	(*Price)(nil),                     // 24: sebs.metrics.v1.Price
-	nil,                               // 25: sebs.metrics.v1.FunctionStatistics.FailuresEntry
-	nil,                               // 26: sebs.metrics.v1.Series.PercentilesEntry
-	nil,                               // 27: sebs.metrics.v1.DownloadMetricsResponse.MetricsEntry
-	(*v1.InvocationBatch)(nil),        // 28: sebs.type.v1.InvocationBatch
-	(*v1.InvocationRecord)(nil),       // 29: sebs.type.v1.InvocationRecord
-	(*durationpb.Duration)(nil),       // 30: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),     // 31: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),           // 32: google.protobuf.Struct
-	(*longrunningpb.Operation)(nil),   // 33: google.longrunning.Operation
-	(*httpbody.HttpBody)(nil),         // 34: google.api.HttpBody
+	(*PriceTier)(nil),                 // 25: sebs.metrics.v1.PriceTier
+	(*EstimateCostRequest)(nil),       // 26: sebs.metrics.v1.EstimateCostRequest
+	(*EstimateCostResponse)(nil),      // 27: sebs.metrics.v1.EstimateCostResponse
+	nil,                               // 28: sebs.metrics.v1.FunctionStatistics.FailuresEntry
+	nil,                               // 29: sebs.metrics.v1.Series.PercentilesEntry
+	nil,                               // 30: sebs.metrics.v1.DownloadMetricsResponse.MetricsEntry
+	(*v1.InvocationBatch)(nil),        // 31: sebs.type.v1.InvocationBatch
+	(*v1.InvocationRecord)(nil),       // 32: sebs.type.v1.InvocationRecord
+	(*durationpb.Duration)(nil),       // 33: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),     // 34: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),           // 35: google.protobuf.Struct
+	(*longrunningpb.Operation)(nil),   // 36: google.longrunning.Operation
+	(*httpbody.HttpBody)(nil),         // 37: google.api.HttpBody
 }
 var file_sebs_metrics_v1_metrics_service_proto_depIdxs = []int32{
-	28, // 0: sebs.metrics.v1.IngestInvocationsRequest.batch:type_name -> sebs.type.v1.InvocationBatch
-	29, // 1: sebs.metrics.v1.ListInvocationsResponse.records:type_name -> sebs.type.v1.InvocationRecord
+	31, // 0: sebs.metrics.v1.IngestInvocationsRequest.batch:type_name -> sebs.type.v1.InvocationBatch
+	32, // 1: sebs.metrics.v1.ListInvocationsResponse.records:type_name -> sebs.type.v1.InvocationRecord
 	8,  // 2: sebs.metrics.v1.Statistics.functions:type_name -> sebs.metrics.v1.FunctionStatistics
-	25, // 3: sebs.metrics.v1.FunctionStatistics.failures:type_name -> sebs.metrics.v1.FunctionStatistics.FailuresEntry
+	28, // 3: sebs.metrics.v1.FunctionStatistics.failures:type_name -> sebs.metrics.v1.FunctionStatistics.FailuresEntry
 	9,  // 4: sebs.metrics.v1.FunctionStatistics.groups:type_name -> sebs.metrics.v1.GroupStatistics
-	10, // 5: sebs.metrics.v1.GroupStatistics.series:type_name -> sebs.metrics.v1.Series
-	26, // 6: sebs.metrics.v1.Series.percentiles:type_name -> sebs.metrics.v1.Series.PercentilesEntry
-	11, // 7: sebs.metrics.v1.Series.intervals:type_name -> sebs.metrics.v1.ConfidenceInterval
-	30, // 8: sebs.metrics.v1.DownloadMetricsRequest.extend:type_name -> google.protobuf.Duration
-	30, // 9: sebs.metrics.v1.DownloadMetricsRequest.wait:type_name -> google.protobuf.Duration
-	27, // 10: sebs.metrics.v1.DownloadMetricsResponse.metrics:type_name -> sebs.metrics.v1.DownloadMetricsResponse.MetricsEntry
-	16, // 11: sebs.metrics.v1.ProcessResultsRequest.options:type_name -> sebs.metrics.v1.ProcessResultsOptions
-	30, // 12: sebs.metrics.v1.ProcessResultsOptions.extend:type_name -> google.protobuf.Duration
-	30, // 13: sebs.metrics.v1.ProcessResultsOptions.wait:type_name -> google.protobuf.Duration
-	13, // 14: sebs.metrics.v1.ProcessResultsResponse.progress:type_name -> sebs.metrics.v1.DownloadMetricsMetadata
-	18, // 15: sebs.metrics.v1.ProcessResultsResponse.summary:type_name -> sebs.metrics.v1.ProcessResultsSummary
-	7,  // 16: sebs.metrics.v1.ProcessResultsSummary.statistics:type_name -> sebs.metrics.v1.Statistics
-	0,  // 17: sebs.metrics.v1.ExportRunRequest.format:type_name -> sebs.metrics.v1.ExportRunRequest.Format
-	24, // 18: sebs.metrics.v1.ListPricesResponse.prices:type_name -> sebs.metrics.v1.Price
-	31, // 19: sebs.metrics.v1.Price.effective_time:type_name -> google.protobuf.Timestamp
-	32, // 20: sebs.metrics.v1.DownloadMetricsResponse.MetricsEntry.value:type_name -> google.protobuf.Struct
-	1,  // 21: sebs.metrics.v1.MetricsService.IngestInvocations:input_type -> sebs.metrics.v1.IngestInvocationsRequest
-	3,  // 22: sebs.metrics.v1.MetricsService.ListInvocations:input_type -> sebs.metrics.v1.ListInvocationsRequest
-	5,  // 23: sebs.metrics.v1.MetricsService.GetStatistics:input_type -> sebs.metrics.v1.GetStatisticsRequest
-	6,  // 24: sebs.metrics.v1.MetricsService.ComputeStatistics:input_type -> sebs.metrics.v1.ComputeStatisticsRequest
-	12, // 25: sebs.metrics.v1.MetricsService.DownloadMetrics:input_type -> sebs.metrics.v1.DownloadMetricsRequest
-	15, // 26: sebs.metrics.v1.MetricsService.ProcessResults:input_type -> sebs.metrics.v1.ProcessResultsRequest
-	19, // 27: sebs.metrics.v1.MetricsService.ExportRun:input_type -> sebs.metrics.v1.ExportRunRequest
-	20, // 28: sebs.metrics.v1.MetricsService.CompactRun:input_type -> sebs.metrics.v1.CompactRunRequest
-	22, // 29: sebs.metrics.v1.MetricsService.ListPrices:input_type -> sebs.metrics.v1.ListPricesRequest
-	2,  // 30: sebs.metrics.v1.MetricsService.IngestInvocations:output_type -> sebs.metrics.v1.IngestInvocationsResponse
-	4,  // 31: sebs.metrics.v1.MetricsService.ListInvocations:output_type -> sebs.metrics.v1.ListInvocationsResponse
-	7,  // 32: sebs.metrics.v1.MetricsService.GetStatistics:output_type -> sebs.metrics.v1.Statistics
-	7,  // 33: sebs.metrics.v1.MetricsService.ComputeStatistics:output_type -> sebs.metrics.v1.Statistics
-	33, // 34: sebs.metrics.v1.MetricsService.DownloadMetrics:output_type -> google.longrunning.Operation
-	17, // 35: sebs.metrics.v1.MetricsService.ProcessResults:output_type -> sebs.metrics.v1.ProcessResultsResponse
-	34, // 36: sebs.metrics.v1.MetricsService.ExportRun:output_type -> google.api.HttpBody
-	21, // 37: sebs.metrics.v1.MetricsService.CompactRun:output_type -> sebs.metrics.v1.CompactRunResponse
-	23, // 38: sebs.metrics.v1.MetricsService.ListPrices:output_type -> sebs.metrics.v1.ListPricesResponse
-	30, // [30:39] is the sub-list for method output_type
-	21, // [21:30] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	24, // 5: sebs.metrics.v1.FunctionStatistics.price:type_name -> sebs.metrics.v1.Price
+	10, // 6: sebs.metrics.v1.GroupStatistics.series:type_name -> sebs.metrics.v1.Series
+	29, // 7: sebs.metrics.v1.Series.percentiles:type_name -> sebs.metrics.v1.Series.PercentilesEntry
+	11, // 8: sebs.metrics.v1.Series.intervals:type_name -> sebs.metrics.v1.ConfidenceInterval
+	33, // 9: sebs.metrics.v1.DownloadMetricsRequest.extend:type_name -> google.protobuf.Duration
+	33, // 10: sebs.metrics.v1.DownloadMetricsRequest.wait:type_name -> google.protobuf.Duration
+	30, // 11: sebs.metrics.v1.DownloadMetricsResponse.metrics:type_name -> sebs.metrics.v1.DownloadMetricsResponse.MetricsEntry
+	16, // 12: sebs.metrics.v1.ProcessResultsRequest.options:type_name -> sebs.metrics.v1.ProcessResultsOptions
+	33, // 13: sebs.metrics.v1.ProcessResultsOptions.extend:type_name -> google.protobuf.Duration
+	33, // 14: sebs.metrics.v1.ProcessResultsOptions.wait:type_name -> google.protobuf.Duration
+	13, // 15: sebs.metrics.v1.ProcessResultsResponse.progress:type_name -> sebs.metrics.v1.DownloadMetricsMetadata
+	18, // 16: sebs.metrics.v1.ProcessResultsResponse.summary:type_name -> sebs.metrics.v1.ProcessResultsSummary
+	7,  // 17: sebs.metrics.v1.ProcessResultsSummary.statistics:type_name -> sebs.metrics.v1.Statistics
+	0,  // 18: sebs.metrics.v1.ExportRunRequest.format:type_name -> sebs.metrics.v1.ExportRunRequest.Format
+	24, // 19: sebs.metrics.v1.ListPricesResponse.prices:type_name -> sebs.metrics.v1.Price
+	34, // 20: sebs.metrics.v1.Price.effective_time:type_name -> google.protobuf.Timestamp
+	25, // 21: sebs.metrics.v1.Price.tiers:type_name -> sebs.metrics.v1.PriceTier
+	33, // 22: sebs.metrics.v1.EstimateCostRequest.duration:type_name -> google.protobuf.Duration
+	33, // 23: sebs.metrics.v1.EstimateCostRequest.provisioned_time:type_name -> google.protobuf.Duration
+	33, // 24: sebs.metrics.v1.EstimateCostResponse.billed_duration:type_name -> google.protobuf.Duration
+	24, // 25: sebs.metrics.v1.EstimateCostResponse.price:type_name -> sebs.metrics.v1.Price
+	35, // 26: sebs.metrics.v1.DownloadMetricsResponse.MetricsEntry.value:type_name -> google.protobuf.Struct
+	1,  // 27: sebs.metrics.v1.MetricsService.IngestInvocations:input_type -> sebs.metrics.v1.IngestInvocationsRequest
+	3,  // 28: sebs.metrics.v1.MetricsService.ListInvocations:input_type -> sebs.metrics.v1.ListInvocationsRequest
+	5,  // 29: sebs.metrics.v1.MetricsService.GetStatistics:input_type -> sebs.metrics.v1.GetStatisticsRequest
+	6,  // 30: sebs.metrics.v1.MetricsService.ComputeStatistics:input_type -> sebs.metrics.v1.ComputeStatisticsRequest
+	12, // 31: sebs.metrics.v1.MetricsService.DownloadMetrics:input_type -> sebs.metrics.v1.DownloadMetricsRequest
+	15, // 32: sebs.metrics.v1.MetricsService.ProcessResults:input_type -> sebs.metrics.v1.ProcessResultsRequest
+	19, // 33: sebs.metrics.v1.MetricsService.ExportRun:input_type -> sebs.metrics.v1.ExportRunRequest
+	20, // 34: sebs.metrics.v1.MetricsService.CompactRun:input_type -> sebs.metrics.v1.CompactRunRequest
+	22, // 35: sebs.metrics.v1.MetricsService.ListPrices:input_type -> sebs.metrics.v1.ListPricesRequest
+	26, // 36: sebs.metrics.v1.MetricsService.EstimateCost:input_type -> sebs.metrics.v1.EstimateCostRequest
+	2,  // 37: sebs.metrics.v1.MetricsService.IngestInvocations:output_type -> sebs.metrics.v1.IngestInvocationsResponse
+	4,  // 38: sebs.metrics.v1.MetricsService.ListInvocations:output_type -> sebs.metrics.v1.ListInvocationsResponse
+	7,  // 39: sebs.metrics.v1.MetricsService.GetStatistics:output_type -> sebs.metrics.v1.Statistics
+	7,  // 40: sebs.metrics.v1.MetricsService.ComputeStatistics:output_type -> sebs.metrics.v1.Statistics
+	36, // 41: sebs.metrics.v1.MetricsService.DownloadMetrics:output_type -> google.longrunning.Operation
+	17, // 42: sebs.metrics.v1.MetricsService.ProcessResults:output_type -> sebs.metrics.v1.ProcessResultsResponse
+	37, // 43: sebs.metrics.v1.MetricsService.ExportRun:output_type -> google.api.HttpBody
+	21, // 44: sebs.metrics.v1.MetricsService.CompactRun:output_type -> sebs.metrics.v1.CompactRunResponse
+	23, // 45: sebs.metrics.v1.MetricsService.ListPrices:output_type -> sebs.metrics.v1.ListPricesResponse
+	27, // 46: sebs.metrics.v1.MetricsService.EstimateCost:output_type -> sebs.metrics.v1.EstimateCostResponse
+	37, // [37:47] is the sub-list for method output_type
+	27, // [27:37] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_sebs_metrics_v1_metrics_service_proto_init() }
@@ -2117,13 +2554,14 @@ func file_sebs_metrics_v1_metrics_service_proto_init() {
 		(*ProcessResultsResponse_Chunk)(nil),
 		(*ProcessResultsResponse_Summary)(nil),
 	}
+	file_sebs_metrics_v1_metrics_service_proto_msgTypes[23].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sebs_metrics_v1_metrics_service_proto_rawDesc), len(file_sebs_metrics_v1_metrics_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   27,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -30,6 +30,7 @@ const (
 	MetricsService_ExportRun_FullMethodName         = "/sebs.metrics.v1.MetricsService/ExportRun"
 	MetricsService_CompactRun_FullMethodName        = "/sebs.metrics.v1.MetricsService/CompactRun"
 	MetricsService_ListPrices_FullMethodName        = "/sebs.metrics.v1.MetricsService/ListPrices"
+	MetricsService_EstimateCost_FullMethodName      = "/sebs.metrics.v1.MetricsService/EstimateCost"
 )
 
 // MetricsServiceClient is the client API for MetricsService service.
@@ -56,6 +57,8 @@ type MetricsServiceClient interface {
 	CompactRun(ctx context.Context, in *CompactRunRequest, opts ...grpc.CallOption) (*CompactRunResponse, error)
 	// Returns the prices in use.
 	ListPrices(ctx context.Context, in *ListPricesRequest, opts ...grpc.CallOption) (*ListPricesResponse, error)
+	// Estimates what invocations will cost, before any is made.
+	EstimateCost(ctx context.Context, in *EstimateCostRequest, opts ...grpc.CallOption) (*EstimateCostResponse, error)
 }
 
 type metricsServiceClient struct {
@@ -168,6 +171,16 @@ func (c *metricsServiceClient) ListPrices(ctx context.Context, in *ListPricesReq
 	return out, nil
 }
 
+func (c *metricsServiceClient) EstimateCost(ctx context.Context, in *EstimateCostRequest, opts ...grpc.CallOption) (*EstimateCostResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EstimateCostResponse)
+	err := c.cc.Invoke(ctx, MetricsService_EstimateCost_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // MetricsServiceServer is the server API for MetricsService service.
 // All implementations must embed UnimplementedMetricsServiceServer
 // for forward compatibility.
@@ -192,6 +205,8 @@ type MetricsServiceServer interface {
 	CompactRun(context.Context, *CompactRunRequest) (*CompactRunResponse, error)
 	// Returns the prices in use.
 	ListPrices(context.Context, *ListPricesRequest) (*ListPricesResponse, error)
+	// Estimates what invocations will cost, before any is made.
+	EstimateCost(context.Context, *EstimateCostRequest) (*EstimateCostResponse, error)
 	mustEmbedUnimplementedMetricsServiceServer()
 }
 
@@ -228,6 +243,9 @@ func (UnimplementedMetricsServiceServer) CompactRun(context.Context, *CompactRun
 }
 func (UnimplementedMetricsServiceServer) ListPrices(context.Context, *ListPricesRequest) (*ListPricesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListPrices not implemented")
+}
+func (UnimplementedMetricsServiceServer) EstimateCost(context.Context, *EstimateCostRequest) (*EstimateCostResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method EstimateCost not implemented")
 }
 func (UnimplementedMetricsServiceServer) mustEmbedUnimplementedMetricsServiceServer() {}
 func (UnimplementedMetricsServiceServer) testEmbeddedByValue()                        {}
@@ -394,6 +412,24 @@ func _MetricsService_ListPrices_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _MetricsService_EstimateCost_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EstimateCostRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MetricsServiceServer).EstimateCost(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MetricsService_EstimateCost_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MetricsServiceServer).EstimateCost(ctx, req.(*EstimateCostRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // MetricsService_ServiceDesc is the grpc.ServiceDesc for MetricsService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -428,6 +464,10 @@ var MetricsService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListPrices",
 			Handler:    _MetricsService_ListPrices_Handler,
+		},
+		{
+			MethodName: "EstimateCost",
+			Handler:    _MetricsService_EstimateCost_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
