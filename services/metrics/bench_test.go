@@ -102,7 +102,7 @@ func BenchmarkRunStatistics(b *testing.B) {
 	b.ReportAllocs()
 	b.ResetTimer()
 	for b.Loop() {
-		if _, err := runStatistics(b.Context(), r, testRun, "", priceFor("x64"), true); err != nil {
+		if _, err := runStatistics(b.Context(), r, testRun, "", testBook(b).Find("local", "", "x64")); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -144,7 +144,7 @@ func BenchmarkProcess10000Results(b *testing.B) {
 	for i := range count {
 		all.requests = append(all.requests, testRecord(int64(i), time.Now()).GetResult().GetRequestId())
 	}
-	s := &service{scratch: b.TempDir(), log: slog.New(slog.DiscardHandler), platforms: func(context.Context, string, driver.Scope) (providerMetrics, error) {
+	s := &service{scratch: b.TempDir(), prices: testBook(b), log: slog.New(slog.DiscardHandler), platforms: func(context.Context, string, driver.Scope) (providerMetrics, error) {
 		return all, nil
 	}}
 	options, err := newFetchOptions(nil, nil, func(string, int64, int64) {})
@@ -166,7 +166,7 @@ func BenchmarkProcess10000Results(b *testing.B) {
 		if err := p.fill(b.Context(), "", options); err != nil {
 			b.Fatal(err)
 		}
-		if err := p.write(io.Discard, newFileCollector(p.header)); err != nil {
+		if err := p.write(io.Discard, p.collector(p.header)); err != nil {
 			b.Fatal(err)
 		}
 		if p.outcome.found != count {

@@ -79,7 +79,7 @@ func (s *service) storeMetrics(ctx context.Context, run string, a about, functio
 	if err != nil {
 		return nil, err
 	}
-	price, estimated := a.price(), estimatedOn(a.platform)
+	price := s.price(a)
 	changes := results.Changes{Metrics: encoded, Missing: &o.missing, Row: func(row *results.Row) {
 		f := functions[row.Function]
 		if f == nil {
@@ -88,8 +88,8 @@ func (s *service) storeMetrics(ctx context.Context, run string, a about, functio
 		if p := f.found[row.RequestID]; p != nil {
 			row.Apply(p)
 			if gbSeconds, ok := p.GBSeconds(); ok {
-				cost := price.cost(gbSeconds, 1)
-				row.CostUSD, row.CostEstimated = &cost, estimated
+				cost := price.Cost(gbSeconds, 1)
+				row.CostUSD, row.CostEstimated = &cost, price.Estimated
 			}
 		}
 	}}

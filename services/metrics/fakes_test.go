@@ -27,6 +27,7 @@ import (
 	"github.com/sebs-suite/sebs/internal/app/apptest"
 	"github.com/sebs-suite/sebs/internal/errs"
 	"github.com/sebs-suite/sebs/internal/resultstream"
+	"github.com/sebs-suite/sebs/services/metrics/prices"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -248,4 +249,14 @@ func (f *fakeLocal) ListLocalInvocations(_ context.Context, in *localv1.ListLoca
 		f.late--
 	}
 	return out, nil
+}
+
+// testBook returns the built-in prices.
+func testBook(tb testing.TB) *prices.Book {
+	tb.Helper()
+	book, err := prices.Open("")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return book
 }

@@ -11,8 +11,8 @@ import (
 
 	metricsv1 "github.com/sebs-suite/sebs/gen/go/sebs/metrics/v1"
 	"github.com/sebs-suite/sebs/internal/errs"
-	"github.com/sebs-suite/sebs/platform/faas/driver"
 	"github.com/sebs-suite/sebs/internal/sebsformat"
+	"github.com/sebs-suite/sebs/platform/faas/driver"
 	"github.com/sebs-suite/sebs/services/metrics/results"
 )
 
@@ -227,14 +227,14 @@ func sampleOf(function string, inv *sebsformat.Invocation) *sample {
 	return s
 }
 
-// newFileCollector prices a file's invocations by its own configuration.
-func newFileCollector(h *sebsformat.Header) *collector {
-	return newCollector("", priceFor(h.Config.Experiments.Architecture), estimatedOn(h.Config.Platform()))
+// collector prices a file's invocations by its own configuration.
+func (p *processing) collector(h *sebsformat.Header) *collector {
+	return newCollector("", p.service.prices.Find(h.Config.Platform(), h.Config.Region(), h.Config.Experiments.Architecture))
 }
 
 // fileStatistics computes the statistics of a result file.
 func (p *processing) fileStatistics() (*metricsv1.Statistics, error) {
-	c := newFileCollector(&sebsformat.Header{})
+	c := p.collector(&sebsformat.Header{})
 	h, err := p.walk(func(function, _ string, inv *sebsformat.Invocation) error {
 		c.add(sampleOf(function, inv))
 		return nil
@@ -243,7 +243,6 @@ func (p *processing) fileStatistics() (*metricsv1.Statistics, error) {
 		return nil, err
 	}
 	// The configuration stands behind the invocations in a file: the price is known only now.
-	known := newFileCollector(h)
-	c.price, c.estimated = known.price, known.estimated
+	c.price = p.collector(h).price
 	return c.message(), nil
 }

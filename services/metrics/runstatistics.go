@@ -8,6 +8,7 @@ import (
 	"github.com/parquet-go/parquet-go"
 
 	metricsv1 "github.com/sebs-suite/sebs/gen/go/sebs/metrics/v1"
+	"github.com/sebs-suite/sebs/services/metrics/prices"
 	"github.com/sebs-suite/sebs/services/metrics/results"
 )
 
@@ -32,12 +33,12 @@ const (
 )
 
 // runStatistics reads the columns of a run. phase selects one phase; empty means all but warm-up.
-func runStatistics(ctx context.Context, reader *results.Reader, run, phase string, p price, estimated bool) (*metricsv1.Statistics, error) {
+func runStatistics(ctx context.Context, reader *results.Reader, run, phase string, p prices.Price) (*metricsv1.Statistics, error) {
 	// Each worker has a collector of its own; they are merged in their order, so that the sums come out the same.
 	collectors := make([]*collector, min(runtime.GOMAXPROCS(0), maxStatisticsWorkers))
 	visitors := make([]func([][]parquet.Value) error, len(collectors))
 	for i := range collectors {
-		collectors[i] = newCollector(run, p, estimated)
+		collectors[i] = newCollector(run, p)
 		visitors[i] = collectors[i].visitor(phase)
 	}
 	if err := reader.Columns(ctx, run, statisticsColumns, visitors); err != nil {

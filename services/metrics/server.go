@@ -74,7 +74,12 @@ func (s *server) CompactRun(ctx context.Context, in *metricsv1.CompactRunRequest
 
 // ListPrices implements the RPC.
 func (s *server) ListPrices(_ context.Context, in *metricsv1.ListPricesRequest) (*metricsv1.ListPricesResponse, error) {
-	return listPrices(in.GetParent())
+	return listPrices(s.service.prices, in)
+}
+
+// EstimateCost implements the RPC.
+func (s *server) EstimateCost(_ context.Context, in *metricsv1.EstimateCostRequest) (*metricsv1.EstimateCostResponse, error) {
+	return estimateCost(s.service.prices, in)
 }
 
 // ExportRun implements the RPC.
@@ -184,7 +189,7 @@ func (s *server) downloadFile(ctx context.Context, h *operations.Handle, in *met
 		return nil, err
 	}
 	var out bytes.Buffer
-	if err := p.write(&out, newFileCollector(p.header)); err != nil {
+	if err := p.write(&out, p.collector(p.header)); err != nil {
 		return nil, err
 	}
 	response, err := p.outcome.response()
@@ -248,7 +253,7 @@ func (s *server) process(stream grpc.BidiStreamingServer[metricsv1.ProcessResult
 	out := &sender{send: func(content []byte) error {
 		return stream.Send(&metricsv1.ProcessResultsResponse{Part: &metricsv1.ProcessResultsResponse_Chunk{Chunk: content}})
 	}}
-	c := newFileCollector(p.header)
+	c := p.collector(p.header)
 	if err := p.write(out, c); err != nil {
 		return nil, err
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/sebs-suite/sebs/internal/resultstream"
 	"github.com/sebs-suite/sebs/internal/sebsformat"
 	"github.com/sebs-suite/sebs/platform/faas/driver"
+	"github.com/sebs-suite/sebs/services/metrics/prices"
 	"github.com/sebs-suite/sebs/services/metrics/results"
 )
 
@@ -57,6 +58,7 @@ type service struct {
 	reader      *results.Reader
 	writer      *results.Writer
 	ingester    hurrier
+	prices      *prices.Book
 	store       *objects
 	locks       results.Locker
 	bus         bus
@@ -183,8 +185,17 @@ func (a about) config() *typev1.FunctionConfig {
 	return &typev1.FunctionConfig{Runtime: target.GetRuntime(), Architecture: target.GetArchitecture(), SystemVariant: target.GetSystemVariant()}
 }
 
-func (a about) price() price {
-	return priceFor(sebsformat.ArchitectureName(a.config().GetArchitecture()))
+// price returns what the invocations of a run cost.
+func (s *service) price(a about) prices.Price {
+	return s.prices.Find(a.platform, a.region(), sebsformat.ArchitectureName(a.config().GetArchitecture()))
+}
+
+// region returns the region of the run's deployment, or the one that was asked for where that is not known.
+func (a about) region() string {
+	if region := a.deployment.GetRegion(); region != "" {
+		return region
+	}
+	return a.run.GetRequest().GetTarget().GetRegion()
 }
 
 func (s *service) statistics(ctx context.Context, run, phase string, waitFor int64) (*metricsv1.Statistics, error) {
@@ -194,7 +205,7 @@ func (s *service) statistics(ctx context.Context, run, phase string, waitFor int
 		}
 	}
 	a := s.about(ctx, run)
-	return runStatistics(ctx, s.reader, run, phase, a.price(), estimatedOn(a.platform))
+	return runStatistics(ctx, s.reader, run, phase, s.price(a))
 }
 
 // compact waits for a run's results and writes them as one object.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -470,6 +471,17 @@ func TestUnknownRunsAndPrices(t *testing.T) {
 	}
 	if _, err := client.ListPrices(t.Context(), &metricsv1.ListPricesRequest{Parent: "platforms/moon"}); !errs.Is(err, codes.InvalidArgument) {
 		t.Errorf("prices of the moon: %v", err)
+	}
+	estimate, err := client.EstimateCost(t.Context(), &metricsv1.EstimateCostRequest{
+		Parent: "platforms/aws", Region: "us-east-1", Architecture: "arm64", MemoryMb: 512, Invocations: 1000, Duration: durationpb.New(1500 * time.Microsecond),
+	})
+	// 1,000 invocations of 2 ms at half a GB are one GB-second.
+	if err != nil || estimate.GetGbSeconds() != 1 || math.Abs(estimate.GetUsd()-(0.0000133334+0.0002)) > 1e-12 || estimate.GetEstimated() ||
+		estimate.GetTier() != 1 || estimate.GetPrice().GetRegion() != "us-east-1" || estimate.GetPrice().GetAsOf() == "" {
+		t.Errorf("estimate = %v, %v", estimate, err)
+	}
+	if _, err := client.EstimateCost(t.Context(), &metricsv1.EstimateCostRequest{Parent: "platforms/moon", MemoryMb: 128}); !errs.Is(err, codes.InvalidArgument) {
+		t.Errorf("an estimate on the moon: %v", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()

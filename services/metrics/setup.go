@@ -20,6 +20,7 @@ import (
 	"github.com/sebs-suite/sebs/platform/faas"
 	"github.com/sebs-suite/sebs/platform/faas/driver"
 	"github.com/sebs-suite/sebs/platform/faas/local"
+	"github.com/sebs-suite/sebs/services/metrics/prices"
 	"github.com/sebs-suite/sebs/services/metrics/results"
 )
 
@@ -32,6 +33,8 @@ type Config struct {
 	BatchBytes   int `yaml:"batch_bytes"`
 	// MaxLinger bounds how long a record waits under steady load before it is written.
 	MaxLinger time.Duration `yaml:"max_linger"`
+	// PricesFile names a file of prices (JSON) that win over the built-in ones.
+	PricesFile string `yaml:"prices_file"`
 }
 
 // Validate reports every problem with its key.
@@ -73,6 +76,10 @@ func Setup(_ context.Context, p *app.Process) error {
 	if err := p.Section("metrics", &config); err != nil {
 		return err
 	}
+	book, err := prices.Open(config.PricesFile)
+	if err != nil {
+		return errs.Fields(errs.Field("metrics.prices_file", "%v", err))
+	}
 	c, err := dial(p)
 	if err != nil {
 		return err
@@ -99,7 +106,7 @@ func Setup(_ context.Context, p *app.Process) error {
 		"local": func(context.Context, driver.Scope) (driver.Driver, error) { return local.New(c.local), nil },
 	}
 	s := &server{operations: p.Operations, service: &service{
-		reader: reader, writer: writer, ingester: ingester, store: store, locks: p.Cache, bus: p.Events,
+		reader: reader, writer: writer, ingester: ingester, prices: book, store: store, locks: p.Cache, bus: p.Events,
 		runs:        runs{experimentsv1.NewExperimentsServiceClient(c.experiments)},
 		deployments: deployments{deployerv1.NewDeployerServiceClient(c.deployer)},
 		platforms: func(ctx context.Context, platform string, scope driver.Scope) (providerMetrics, error) {

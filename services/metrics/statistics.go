@@ -8,6 +8,7 @@ import (
 
 	metricsv1 "github.com/sebs-suite/sebs/gen/go/sebs/metrics/v1"
 	"github.com/sebs-suite/sebs/internal/statistics"
+	"github.com/sebs-suite/sebs/services/metrics/prices"
 )
 
 // The series of a group, in the order they are answered.
@@ -54,9 +55,8 @@ type sample struct {
 type collector struct {
 	run       string
 	functions map[string]*functionCollector
-	price     price
-	// estimated tells that cost computed here is an estimate.
-	estimated bool
+	// price is what invocations without a known cost are priced at.
+	price prices.Price
 }
 
 type functionCollector struct {
@@ -80,8 +80,8 @@ type groupCollector struct {
 	series [seriesCount]statistics.Series
 }
 
-func newCollector(run string, p price, estimated bool) *collector {
-	return &collector{run: run, functions: make(map[string]*functionCollector), price: p, estimated: estimated}
+func newCollector(run string, p prices.Price) *collector {
+	return &collector{run: run, functions: make(map[string]*functionCollector), price: p}
 }
 
 func (c *collector) function(name string) *functionCollector {
@@ -186,20 +186,21 @@ func (c *collector) message() *metricsv1.Statistics {
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		out.Functions = append(out.Functions, c.functions[name].message(name, c.price, c.estimated))
+		out.Functions = append(out.Functions, c.functions[name].message(name, &c.price))
 	}
 	return out
 }
 
-func (f *functionCollector) message(name string, p price, estimated bool) *metricsv1.FunctionStatistics {
+func (f *functionCollector) message(name string, p *prices.Price) *metricsv1.FunctionStatistics {
 	out := &metricsv1.FunctionStatistics{Function: name, Count: f.count, FailureCount: f.failures}
 	if len(f.classes) > 0 {
 		out.Failures = f.classes
 	}
 	if f.billed > 0 {
-		out.CostUsd = proto.Float64(f.costUSD + p.cost(f.unpricedGBSeconds, f.unpriced))
-		out.CostEstimated = f.estimated || (estimated && f.unpriced > 0)
+		out.CostUsd = proto.Float64(f.costUSD + p.Cost(f.unpricedGBSeconds, f.unpriced))
+		out.CostEstimated = f.estimated || (p.Estimated && f.unpriced > 0)
 		out.GbSeconds = proto.Float64(f.gbSeconds)
+		out.Price = priceMessage(p)
 	}
 	for _, i := range []int{coldGroup, warmGroup} {
 		if g := f.groups[i]; g != nil {

@@ -45,7 +45,7 @@ func TestPhasesAndStoredCost(t *testing.T) {
 	}
 	count := func(phase string) (n int64, last *metricsv1.FunctionStatistics) {
 		t.Helper()
-		s, err := runStatistics(t.Context(), reader, testRun, phase, priceFor("arm64"), true)
+		s, err := runStatistics(t.Context(), reader, testRun, phase, testBook(t).Find("local", "", "arm64"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -69,7 +69,7 @@ func TestPhasesAndStoredCost(t *testing.T) {
 
 func TestFailuresAreCountedByClass(t *testing.T) {
 	t.Parallel()
-	c := newCollector("", priceFor("x64"), false)
+	c := newCollector("", testBook(t).Find("aws", "us-east-1", "x64"))
 	for _, class := range []string{"", "timeout", "timeout", "out_of_memory"} {
 		s := &sample{function: "f", failed: true, errorClass: class, gbSeconds: math.NaN(), costUSD: math.NaN()}
 		c.add(s)
