@@ -16,7 +16,7 @@ import (
 	"strings"
 )
 
-//go:embed layout.json python nodejs java
+//go:embed layout.json python nodejs java cpp
 var content embed.FS
 
 // ErrUnknown reports a platform or language that has no runtime here. Errors
