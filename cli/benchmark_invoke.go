@@ -20,6 +20,7 @@ var sizes = []string{"test", "small", "large"}
 
 type invokeFlags struct {
 	commonFlags
+	spendingFlags
 	repetitions    int
 	trigger        string
 	memoryMB       int
@@ -30,6 +31,8 @@ type invokeFlags struct {
 	validate       bool
 	concurrency    int
 	coldFirst      bool
+
+	maxConcurrency, provisionedConcurrency int
 }
 
 func (a *app) benchmarkInvokeCommand() *cobra.Command {
@@ -46,8 +49,11 @@ SIZE is test, small or large. A failed invocation is recorded and does not end t
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.benchmarkInvoke(cmd, f, args[0], args[1]) },
 	}
-	f.add(cmd, a)
+	f.commonFlags.add(cmd, a)
+	f.spendingFlags.add(cmd)
 	flags := cmd.Flags()
+	flags.IntVar(&f.maxConcurrency, "max-concurrency", 0, "the most sandboxes that may run at once (default: the platform's)")
+	flags.IntVar(&f.provisionedConcurrency, "provisioned-concurrency", 0, "sandboxes that the platform keeps initialised, which cost money (default: none)")
 	flags.IntVar(&f.repetitions, "repetitions", 5, "number of invocations")
 	flags.StringVar(&f.trigger, "trigger", "http", "http, library or storage")
 	flags.IntVar(&f.memoryMB, "memory", 0, "memory in MB (default: the benchmark's)")
@@ -74,8 +80,18 @@ func (a *app) benchmarkInvoke(cmd *cobra.Command, f *invokeFlags, benchmark, siz
 			return exitcode.With(exitcode.Usage, fmt.Errorf("%s: %d is not a number of invocations; give 1 or more", name, value))
 		}
 	}
-	if err := f.prepareOutputDir(); err != nil {
+	for name, value := range map[string]int{"--max-concurrency": f.maxConcurrency, "--provisioned-concurrency": f.provisionedConcurrency} {
+		if value < 0 {
+			return exitcode.With(exitcode.Usage, fmt.Errorf("%s: %d is not a number of sandboxes; give 0 or more", name, value))
+		}
+	}
+	if err := f.check(); err != nil {
 		return err
+	}
+	if !f.plan {
+		if err := f.prepareOutputDir(); err != nil {
+			return err
+		}
 	}
 	return a.commonCall(&f.commonFlags, f.storage, func(c *call, set *settings) error {
 		ctx, s, show, format := c.ctx, c.s, c.show, c.format
@@ -86,15 +102,22 @@ func (a *app) benchmarkInvoke(cmd *cobra.Command, f *invokeFlags, benchmark, siz
 		if err != nil {
 			return err
 		}
-		run, err := a.createRun(ctx, s, show, &experimentsv1.CreateRunRequest{
+		request := &experimentsv1.CreateRunRequest{
 			Target:    set.target,
 			RequestId: uuid.NewString(),
 			Spec: &experimentsv1.CreateRunRequest_BenchmarkInvoke{BenchmarkInvoke: &experimentsv1.BenchmarkInvokeSpec{
 				Source: source, Size: size, Repetitions: int32(f.repetitions), Trigger: trigger,
 				MemoryMb: int32(f.memoryMB), TimeoutSeconds: int32(f.timeoutSeconds), FunctionId: f.functionName,
 				Validate: f.validate, ColdFirst: f.coldFirst, Concurrency: int32(f.concurrency),
+				MaxConcurrency: int32(f.maxConcurrency), ProvisionedConcurrency: int32(f.provisionedConcurrency),
+				ImageTagPrefix: f.imageTagPrefix,
 			}},
-		})
+		}
+		f.apply(request)
+		if f.plan {
+			return f.searched(s, a.printPlan(ctx, s, format, request))
+		}
+		run, err := a.createRun(ctx, s, show, request)
 		if err != nil {
 			return f.searched(s, err)
 		}

@@ -21,7 +21,7 @@ func (f *commonFlags) readConfig(show *display.Display) (_ *sebsformat.UserConfi
 		return nil, exitcode.With(exitcode.Usage, fmt.Errorf("--config: %w", err))
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
-	config, err := sebsformat.ReadUserConfig(file, sebsformat.UserConfigOptions{Platform: f.deployment})
+	config, err := sebsformat.ReadUserConfig(file, sebsformat.UserConfigOptions{Platform: f.deployment, Region: f.awsRegion()})
 	if err != nil {
 		return nil, exitcode.With(exitcode.Usage, fmt.Errorf("--config %s: %w", f.config, err))
 	}
@@ -32,4 +32,12 @@ func (f *commonFlags) readConfig(show *display.Display) (_ *sebsformat.UserConfi
 		show.Note("sebs: %s: %s", f.config, warning)
 	}
 	return config, nil
+}
+
+// awsRegion is the region of the environment.
+func (f *simpleFlags) awsRegion() string {
+	if f.getenv == nil {
+		return ""
+	}
+	return firstOf(f.getenv("AWS_REGION"), f.getenv("AWS_DEFAULT_REGION"))
 }

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -44,12 +45,17 @@ type connectOptions struct {
 	logFile                  string
 	// settings are further settings of the services' configuration, in the form path=value.
 	settings []string
+	// credentials are those of the configuration file.
+	credentials []inlineCredential
 }
 
 // connect reaches the suite: the server that is named, else the one that runs on the state directory, else one that
 // lives as long as the command.
 func (a *app) connect(ctx context.Context, show *display.Display, options connectOptions) (*session, error) {
 	if a.flags.server != "" {
+		if err := refuseCredentials(options, "the one at "+a.flags.server); err != nil {
+			return nil, err
+		}
 		noteSettings(show, options)
 		return a.dial(a.flags.server)
 	}
@@ -62,6 +68,9 @@ func (a *app) connect(ctx context.Context, show *display.Display, options connec
 		return nil, err
 	}
 	if !owned {
+		if err := refuseCredentials(options, "the one that runs on "+stateDir); err != nil {
+			return nil, err
+		}
 		noteSettings(show, options)
 		return a.join(ctx, show, stateDir)
 	}
@@ -107,7 +116,7 @@ func (a *app) start(ctx context.Context, show *display.Display, owner *statedir.
 	suite, err := a.StartSuite(ctx, SuiteOptions{
 		StateDir: stateDir, ConfigFile: a.flags.configFile, BenchmarksDirs: options.benchmarksDirs,
 		BenchmarksDataDirs: options.dataDirs, Sandbox: a.flags.sandbox, NoEgress: options.noEgress,
-		LogWriter: logs, Verbose: options.verbose, Settings: options.settings,
+		LogWriter: logs, Verbose: options.verbose, Settings: append(slices.Clone(options.settings), options.credentialSettings()...),
 	})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start a suite for this command: %w", err), closeLogs(), owner.Release())

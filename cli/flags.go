@@ -26,6 +26,7 @@ type simpleFlags struct {
 	benchmarksDirs  []string
 	dataDirs        []string
 	noEgress        bool
+	getenv          func(string) string
 }
 
 // commonFlags are the options that SeBS calls common.
@@ -69,6 +70,7 @@ func boolFlag(cmd *cobra.Command, target *bool, name string, value bool, usage s
 }
 
 func (f *simpleFlags) add(cmd *cobra.Command, a *app) {
+	f.getenv = a.Getenv
 	flags := cmd.Flags()
 	flags.StringVar(&f.config, "config", "", "SeBS configuration file, JSON or YAML; without one the defaults apply")
 	flags.StringVar(&f.outputDir, "output-dir", ".", "directory of result files")
@@ -112,7 +114,11 @@ func (f *simpleFlags) connectOptions(platform string, storageFiles ...string) (c
 
 // connectOptions returns what an embedded suite needs of the flags.
 func (f *commonFlags) connectOptions(storageFiles ...string) (connectOptions, error) {
-	return f.simpleFlags.connectOptions(f.deployment, storageFiles...)
+	options, err := f.simpleFlags.connectOptions(f.deployment, storageFiles...)
+	if err != nil {
+		return options, err
+	}
+	return options, f.readInline(&options)
 }
 
 // prepareOutputDir creates the output directory, and empties it when it is not to be preserved.

@@ -18,6 +18,7 @@ import (
 
 type regressionFlags struct {
 	commonFlags
+	spendingFlags
 	benchmarks           []string
 	storage              []string
 	selectedArchitecture bool
@@ -32,7 +33,8 @@ func (a *app) benchmarkRegressionCommand() *cobra.Command {
 		Args:  cobra.ExactArgs(1),
 		RunE:  func(cmd *cobra.Command, args []string) error { return a.benchmarkRegression(cmd, f, args[0]) },
 	}
-	f.add(cmd, a)
+	f.commonFlags.add(cmd, a)
+	f.spendingFlags.add(cmd)
 	flags := cmd.Flags()
 	flags.StringArrayVar(&f.benchmarks, "benchmark-name", nil, "only this benchmark; may be repeated")
 	flags.StringArrayVar(&f.storage, "storage-configuration", nil, "JSON file with the object and nosql blocks of a self-hosted storage; may be repeated")
@@ -47,8 +49,13 @@ func (a *app) benchmarkRegression(cmd *cobra.Command, f *regressionFlags, size s
 	if err := checkSize(size); err != nil {
 		return err
 	}
-	if err := f.prepareOutputDir(); err != nil {
+	if err := f.check(); err != nil {
 		return err
+	}
+	if !f.plan {
+		if err := f.prepareOutputDir(); err != nil {
+			return err
+		}
 	}
 	return a.commonCall(&f.commonFlags, f.storage, func(c *call, set *settings) error {
 		ctx, s, show, format := c.ctx, c.s, c.show, c.format
@@ -63,10 +70,19 @@ func (a *app) benchmarkRegression(cmd *cobra.Command, f *regressionFlags, size s
 			}
 			spec.Sources = append(spec.Sources, source)
 		}
-		run, err := a.createRun(ctx, s, show, &experimentsv1.CreateRunRequest{
+		if set.platform != "local" && set.target.GetResourcePrefix() == "" && set.target.GetResourcesId() == "" {
+			// SeBS keeps what its regression makes apart.
+			set.target.ResourcePrefix = "regr"
+		}
+		request := &experimentsv1.CreateRunRequest{
 			Target: set.target, RequestId: uuid.NewString(),
 			Spec: &experimentsv1.CreateRunRequest_Regression{Regression: spec},
-		})
+		}
+		f.apply(request)
+		if f.plan {
+			return a.printPlan(ctx, s, format, request)
+		}
+		run, err := a.createRun(ctx, s, show, request)
 		if err != nil {
 			return err
 		}
@@ -75,6 +91,9 @@ func (a *app) benchmarkRegression(cmd *cobra.Command, f *regressionFlags, size s
 		}
 		if err := output.Message(a.Stdout, format, run, func() output.Rows { return regressionRows(run.GetRegressionResults()) }); err != nil {
 			return err
+		}
+		for _, reason := range run.GetSkipped() {
+			show.Note("left out: %s", reason)
 		}
 		for _, r := range run.GetRegressionResults() {
 			if !r.GetValid() {

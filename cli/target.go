@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -54,6 +55,10 @@ func (f *commonFlags) settings(cmd *cobra.Command, show *display.Display) (*sett
 		Platform: platform, ResourcesId: config.ResourcesID, ResourcePrefix: f.resourcePrefix, Region: config.Region,
 		Runtime: runtime, Architecture: architecture, SystemVariant: variant,
 		UpdateCode: flagOr(cmd, "update-code", f.updateCode, config.Experiments.UpdateCode),
+		Buckets:    bucketBindings(config.Buckets),
+	}
+	if config.AWS != nil {
+		target.Settings = maps.Clone(config.AWS.Settings)
 	}
 	if update, set := flagOrSet(cmd, "update-storage", f.updateStorage, config.Experiments.UpdateStorage); set {
 		target.UpdateStorage = &update
@@ -103,6 +108,17 @@ func (f *simpleFlags) searched(s *session, err error) error {
 		return err
 	}
 	return fmt.Errorf("%w; the directories %s were searched too", err, strings.Join(f.benchmarksDirs, ", "))
+}
+
+// bucketBindings are the buckets that the configuration file names by their roles.
+func bucketBindings(buckets map[string]string) []*typev1.BucketBinding {
+	var bindings []*typev1.BucketBinding
+	for _, role := range sortedKeys(buckets) {
+		if buckets[role] != "" {
+			bindings = append(bindings, &typev1.BucketBinding{Role: bucketRoles[role], Bucket: buckets[role]})
+		}
+	}
+	return bindings
 }
 
 func firstOf(values ...string) string {

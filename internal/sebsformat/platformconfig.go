@@ -11,8 +11,10 @@ import (
 
 // AWSConfig is deployment.aws.
 type AWSConfig struct {
-	AccessKey, SecretKey secret.String
-	LambdaRole           string
+	// SessionToken belongs to temporary keys; SeBS has no place for it.
+	AccessKey, SecretKey, SessionToken secret.String
+
+	LambdaRole string
 	// UseFunctionURL is false for an API Gateway HTTP API.
 	UseFunctionURL      bool
 	FunctionURLAuthType string
@@ -20,6 +22,8 @@ type AWSConfig struct {
 	FunctionURLs        map[string]any
 	Docker              *DockerRegistry
 	ContainerRepository string
+	// Settings are what the file says of a deployment's settings, by their names; what it leaves out is not in it.
+	Settings map[string]string
 }
 
 // DockerRegistry is a container registry with its log-in.
@@ -121,14 +125,16 @@ type ScyllaDBConfig struct {
 	RemoveContainers    bool
 }
 
-func (c *UserConfig) readDeployment(d *object) {
+func (c *UserConfig) readDeployment(d *object, region string) {
 	block := d.object(c.Platform)
 	d.ignore(platforms...)
 	d.warnUnknown()
 	if block == nil {
 		return
 	}
-	if c.Platform != "local" && c.Platform != "openwhisk" {
+	if c.Platform == "aws" && region != "" && !block.has("region") {
+		c.Region = region
+	} else if c.Platform != "local" && c.Platform != "openwhisk" {
 		c.Region = block.required("region", regionRemedy(c.Platform))
 	} else {
 		c.Region = block.text("region", "")
@@ -180,6 +186,7 @@ func readAWS(block, resources *object) *AWSConfig {
 	}
 	if credentials := block.object("credentials"); credentials != nil {
 		c.AccessKey, c.SecretKey = credentials.secret("access_key"), credentials.secret("secret_key")
+		c.SessionToken = credentials.secret("session_token")
 		credentials.ignore("account_id")
 		credentials.warnUnknown()
 		if c.AccessKey.Empty() != c.SecretKey.Empty() {
@@ -196,7 +203,32 @@ func readAWS(block, resources *object) *AWSConfig {
 			resources.problems.add(join(resources.path, "container_repository"), "is missing; a docker block needs the repository's name")
 		}
 	}
+	c.Settings = c.settings(resources)
 	return c
+}
+
+// settings gathers what a deployment keeps. Where SeBS has a default the file's silence leaves a deployment as it is.
+func (c *AWSConfig) settings(resources *object) map[string]string {
+	settings := make(map[string]string)
+	given := func(name, value string) {
+		if value != "" {
+			settings[name] = value
+		}
+	}
+	given("lambda-role", c.LambdaRole)
+	if resources.has("use-function-url") {
+		settings["use-function-url"] = strconv.FormatBool(c.UseFunctionURL)
+	}
+	if resources.has("function-url-auth-type") {
+		settings["function-url-auth-type"] = c.FunctionURLAuthType
+	}
+	given("cold-start-method", resources.choice("cold-start-method", "", "environment", "version"))
+	given("container_repository", c.ContainerRepository)
+	if c.Docker != nil {
+		given("docker-registry", c.Docker.Registry)
+		given("docker-username", c.Docker.Username)
+	}
+	return settings
 }
 
 func readRegistry(o *object) *DockerRegistry {

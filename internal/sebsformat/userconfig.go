@@ -97,6 +97,8 @@ type EvictionModelConfig struct {
 type UserConfigOptions struct {
 	// Platform takes the place of deployment.name, as the command line does; empty leaves the file's.
 	Platform string
+	// Region takes the place of a region of AWS that the file does not name, as the SDK's variable AWS_REGION does.
+	Region string
 }
 
 // ReadUserConfig reads a user configuration in JSON or YAML. All that is wrong is reported at once, each with its key path and what to do;
@@ -122,7 +124,7 @@ func ReadUserConfig(r io.Reader, opts UserConfigOptions) (*UserConfig, error) {
 		if c.Platform == "" {
 			c.Platform = named
 		}
-		c.readDeployment(deployment)
+		c.readDeployment(deployment, opts.Region)
 	}
 	root.warnUnknown()
 	if err := found.err(); err != nil {

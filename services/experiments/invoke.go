@@ -51,6 +51,8 @@ func (w *work) benchmarkInvoke(ctx context.Context, spec *experimentsv1.Benchmar
 		memoryMB: spec.GetMemoryMb(), timeout: spec.GetTimeoutSeconds(),
 		runtime: runtime, architecture: architecture, variant: w.request.GetTarget().GetSystemVariant(),
 		triggers: []typev1.TriggerType{kind}, part: "benchmark",
+		maxConcurrency: spec.GetMaxConcurrency(), provisionedConcurrency: spec.GetProvisionedConcurrency(),
+		imageTagPrefix: spec.GetImageTagPrefix(),
 	})
 	if err != nil {
 		return err

@@ -35,6 +35,10 @@ type wanted struct {
 	architecture typev1.Architecture
 	variant      typev1.SystemVariant
 	triggers     []typev1.TriggerType
+	// maxConcurrency and provisionedConcurrency are 0 for the platform's default.
+	maxConcurrency, provisionedConcurrency int32
+	// imageTagPrefix begins the tag of a container image.
+	imageTagPrefix string
 	// part names the function within the run, for request ids.
 	part string
 }
@@ -58,12 +62,15 @@ func (w *work) openDeployment(ctx context.Context) error {
 		ResourcePrefix: target.GetResourcePrefix(),
 		Region:         target.GetRegion(),
 		Credential:     target.GetCredential(),
+		Settings:       target.GetSettings(),
+		Buckets:        target.GetBuckets(),
+		Ttl:            target.GetTtl(),
 		RequestId:      w.requestID("deployment"),
 	})
 	if err != nil {
 		return wrapStatus(err, "open the deployment on platform %s", target.GetPlatform())
 	}
-	w.run.Deployment = deployment.GetName()
+	w.run.Deployment, w.region = deployment.GetName(), deployment.GetRegion()
 	opening.done("deployment " + deployment.GetResourcesId())
 	return w.store.save(ctx, w.run)
 }
@@ -79,7 +86,10 @@ func (w *work) completeTarget(ctx context.Context) (*typev1.Runtime, typev1.Arch
 		runtime.Language = typev1.Language_LANGUAGE_PYTHON
 	}
 	architecture := target.GetArchitecture()
-	if target.GetPlatform() != platformLocal || runtime.GetVersion() != "" && architecture != typev1.Architecture_ARCHITECTURE_UNSPECIFIED {
+	if target.GetPlatform() != platformLocal {
+		return w.completeForCloud(ctx, runtime, architecture)
+	}
+	if runtime.GetVersion() != "" && architecture != typev1.Architecture_ARCHITECTURE_UNSPECIFIED {
 		return runtime, architecture, nil
 	}
 	host, err := w.services.Local.GetHost(ctx, &localv1.GetHostRequest{})
@@ -95,6 +105,41 @@ func (w *work) completeTarget(ctx context.Context) (*typev1.Runtime, typev1.Arch
 		}
 	}
 	return runtime, architecture, nil
+}
+
+// completeForCloud takes the newest version that the builder builds for the platform, and x64 where that has it, as SeBS
+// does.
+func (w *work) completeForCloud(ctx context.Context, runtime *typev1.Runtime, architecture typev1.Architecture) (*typev1.Runtime, typev1.Architecture, error) {
+	if runtime.GetVersion() != "" && architecture != typev1.Architecture_ARCHITECTURE_UNSPECIFIED {
+		return runtime, architecture, nil
+	}
+	platform := w.request.GetTarget().GetPlatform()
+	answer, err := w.services.Builder.ListRuntimes(ctx, &builderv1.ListRuntimesRequest{Parent: "platforms/" + platform})
+	if err != nil {
+		return nil, 0, wrapStatus(err, "ask for the runtimes of platform %s", platform)
+	}
+	var all []string
+	for _, supported := range answer.GetRuntimes() {
+		candidate := supported.GetRuntime()
+		all = append(all, languageName(candidate.GetLanguage())+" "+candidate.GetVersion())
+		if candidate.GetLanguage() != runtime.GetLanguage() || runtime.GetVersion() != "" && candidate.GetVersion() != runtime.GetVersion() {
+			continue
+		}
+		if architecture != typev1.Architecture_ARCHITECTURE_UNSPECIFIED && !slices.Contains(supported.GetArchitectures(), architecture) {
+			continue
+		}
+		if architecture == typev1.Architecture_ARCHITECTURE_UNSPECIFIED {
+			architecture = typev1.Architecture_ARCHITECTURE_X64
+			if has := supported.GetArchitectures(); len(has) > 0 && !slices.Contains(has, architecture) {
+				architecture = has[0]
+			}
+		}
+		// The newest version stands first.
+		runtime.Version = candidate.GetVersion()
+		return runtime, architecture, nil
+	}
+	return nil, 0, errs.FailedPrecondition("RUNTIME_NOT_AVAILABLE", "%s does not run on platform %s as asked for; it runs %s",
+		strings.TrimSpace(languageName(runtime.GetLanguage())+" "+runtime.GetVersion()), platform, orNone(all))
 }
 
 // newest returns the newest version of a language that the host can run in its default kind of sandbox.
@@ -208,6 +253,9 @@ func (w *work) buildPackage(ctx context.Context, want wanted) (*builderv1.Packag
 		SystemVariant: want.variant,
 		Force:         w.request.GetTarget().GetUpdateCode(),
 		RequestId:     w.requestID(want.part + "/package"),
+		// A container image goes into the registry of the deployment.
+		Deployment:     w.run.GetDeployment(),
+		ImageTagPrefix: want.imageTagPrefix,
 	})
 	built := &builderv1.Package{}
 	if err == nil {
@@ -239,6 +287,9 @@ func (w *work) ensureFunction(ctx context.Context, want wanted, ready *prepared)
 			Runtime:        ready.pkg.GetRuntime(),
 			Architecture:   ready.pkg.GetArchitecture(),
 			SystemVariant:  ready.pkg.GetSystemVariant(),
+			MaxConcurrency: want.maxConcurrency,
+
+			ProvisionedConcurrency: want.provisionedConcurrency,
 		},
 		UsesObjects:     ready.input.GetUsesObjects(),
 		UsesTables:      ready.input.GetUsesTables(),

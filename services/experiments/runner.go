@@ -80,6 +80,8 @@ type work struct {
 	// attempt counts from 1 how often the operation was taken up; it is a part of the request ids of sub-operations.
 	attempt int
 	dropped int
+	// region is that of the deployment.
+	region string
 	// losses are the parts of the run whose invoker was lost.
 	losses []loss
 }
