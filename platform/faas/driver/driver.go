@@ -85,6 +85,14 @@ type DeploymentFinder interface {
 	FindDeployments(ctx context.Context) ([]string, error)
 }
 
+// Preparer is implemented by drivers that have to look something up, or to set something
+// up, before they can make a call. A caller that measures prepares first, so that this
+// does not count as a part of the call.
+type Preparer interface {
+	// Prepare does for a call what Invoke would otherwise do at its begin.
+	Prepare(ctx context.Context, call Call) error
+}
+
 // Scope says as whom and where a driver works.
 type Scope struct {
 	// Credential names the credential; empty is the default one.
