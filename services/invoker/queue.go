@@ -183,7 +183,7 @@ func (q *Queue) Create(ctx context.Context, request *invokerv1.CreateInvocationR
 func (q *Queue) plan(ctx context.Context, request *invokerv1.CreateInvocationRequest) (task, error) {
 	return q.invoker.plan(ctx, asked{
 		trigger: request.GetTrigger(), payloadJSON: request.GetPayloadJson(), payloadRef: request.GetPayloadRef(),
-		run: request.GetRun(), timeout: request.GetTimeout().AsDuration(),
+		run: request.GetRun(), timeout: request.GetTimeout().AsDuration(), platformAsync: request.GetPlatformAsync(),
 	})
 }
 

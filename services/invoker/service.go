@@ -124,12 +124,14 @@ type task struct {
 	payload  []byte
 	timeout  time.Duration
 	reuse    bool
+	async    bool
 }
 
 // asked is the common part of the requests.
 type asked struct {
 	trigger, payloadJSON, payloadRef, run, phase string
 	timeout                                      time.Duration
+	platformAsync                                bool
 }
 
 // plan checks a request and finds everything that a call needs. Its errors are the request's own: no call was made.
@@ -157,6 +159,11 @@ func (i *Invoker) plan(ctx context.Context, a asked) (task, error) {
 			return task{}, err
 		}
 	}
+	if a.platformAsync {
+		if err := checkAsync(ctx, caller, target); err != nil {
+			return task{}, err
+		}
+	}
 	payload := []byte(a.payloadJSON)
 	if a.payloadRef != "" {
 		if payload, err = i.payloads.load(ctx, a.payloadRef); err != nil {
@@ -179,8 +186,21 @@ func (i *Invoker) plan(ctx context.Context, a asked) (task, error) {
 	}
 	return task{
 		identity: call.Identity{Run: a.run, Invoker: i.id, Phase: a.phase, Attempt: 1},
-		target:   target, caller: caller, payload: payload, timeout: timeout,
+		target:   target, caller: caller, payload: payload, timeout: timeout, async: a.platformAsync,
 	}, nil
+}
+
+// checkAsync refuses a call that the platform cannot queue by itself.
+func checkAsync(ctx context.Context, caller call.Caller, target call.Target) error {
+	checked, ok := caller.(interface {
+		CheckAsync(ctx context.Context, target call.Target) error
+	})
+	if !ok || target.Trigger.GetType() != typev1.TriggerType_TRIGGER_TYPE_LIBRARY {
+		return errs.Fields(errs.Field("platform_async",
+			"is for library triggers only, and this is a trigger of type %s: leave it out, the suite's own queue serves every trigger, or name a library trigger",
+			triggerWord(target.Trigger.GetType())))
+	}
+	return checked.CheckAsync(ctx, target)
 }
 
 // checkRun refuses what cannot be a part of a subject.
@@ -224,7 +244,7 @@ func (i *Invoker) enter(ctx context.Context) (leave func(), err error) {
 // perform makes one call and returns its record, which is on its way to metrics when it belongs to a run.
 func (i *Invoker) perform(ctx context.Context, t task) *typev1.InvocationRecord {
 	id := uuid.NewString()
-	outcome := t.caller.Call(ctx, t.target, call.Input{ID: id, Payload: t.payload, Timeout: t.timeout, Reuse: t.reuse})
+	outcome := t.caller.Call(ctx, t.target, call.Input{ID: id, Payload: t.payload, Timeout: t.timeout, Reuse: t.reuse, Async: t.async})
 	record := call.Record(t.identity, t.target, outcome)
 	i.metrics.count(record)
 	i.moveOutput(ctx, record, id)

@@ -14,7 +14,9 @@ import (
 	"github.com/sebs-suite/sebs/internal/errs"
 	"github.com/sebs-suite/sebs/internal/events"
 	"github.com/sebs-suite/sebs/internal/version"
+	"github.com/sebs-suite/sebs/platform/awsconfig"
 	"github.com/sebs-suite/sebs/platform/faas"
+	"github.com/sebs-suite/sebs/platform/faas/aws"
 	"github.com/sebs-suite/sebs/platform/faas/driver"
 	"github.com/sebs-suite/sebs/platform/faas/local"
 	"github.com/sebs-suite/sebs/services/invoker/call"
@@ -51,7 +53,11 @@ func Setup(ctx context.Context, p *app.Process) error {
 	if err != nil {
 		return fmt.Errorf("set up the invoker: %w", err)
 	}
-	table, err := platforms(p)
+	opener, err := awsconfig.ForProcess(p)
+	if err != nil {
+		return fmt.Errorf("set up the invoker: %w", err)
+	}
+	table, err := platforms(p, opener)
 	if err != nil {
 		return fmt.Errorf("set up the invoker: %w", err)
 	}
@@ -64,7 +70,9 @@ func Setup(ctx context.Context, p *app.Process) error {
 	objects := storedObjects{client: storagev1.NewStorageServiceClient(storage)}
 	library := call.NewLibrary(table)
 	p.OnClose("platforms of the invoker", func(context.Context) error { return library.Close() })
-	web := call.NewHTTP(call.HTTPOptions{MaxAnswerBytes: config.MaxAnswerBytes, MaxConnections: config.Capacity})
+	web := call.NewHTTP(call.HTTPOptions{
+		MaxAnswerBytes: config.MaxAnswerBytes, MaxConnections: config.Capacity, Signers: map[string]call.Signer{"aws": aws.NewSigner(opener)},
+	})
 	p.OnClose("connections of the invoker", func(context.Context) error {
 		web.Close()
 		return nil
@@ -89,12 +97,13 @@ func Setup(ctx context.Context, p *app.Process) error {
 }
 
 // platforms is the table of the platforms whose own API is called.
-func platforms(p *app.Process) (faas.Table, error) {
+func platforms(p *app.Process, opener *awsconfig.Opener) (faas.Table, error) {
 	conn, err := p.Dial("local")
 	if err != nil {
 		return nil, err
 	}
 	return faas.Table{
+		"aws":   aws.Open(opener, aws.Options{}),
 		"local": func(context.Context, driver.Scope) (driver.Driver, error) { return local.New(conn), nil },
 	}, nil
 }

@@ -166,6 +166,11 @@ func (t *targets) find(ctx context.Context, name string) (call.Target, error) {
 		if err := call.CheckURL(target.Trigger.GetUrl()); err != nil {
 			return call.Target{}, errs.FailedPrecondition("TRIGGER_URL_REFUSED", "trigger %s: %v; create the trigger again", name, err)
 		}
+		if call.Signed(target.Trigger) {
+			if target.Scope, err = t.scope(ctx, parsed); err != nil {
+				return call.Target{}, err
+			}
+		}
 	case typev1.TriggerType_TRIGGER_TYPE_LIBRARY:
 		if target.Scope, err = t.scope(ctx, parsed); err != nil {
 			return call.Target{}, err

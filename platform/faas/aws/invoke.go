@@ -57,10 +57,10 @@ func (d *Driver) Invoke(ctx context.Context, call driver.Call) (driver.CallResul
 	input := &lambda.InvokeInput{
 		FunctionName: &call.Function, Qualifier: optional(q.alias), Payload: call.Payload, InvocationType: types.InvocationTypeRequestResponse,
 	}
-	switch {
-	case call.Async:
+	if call.Async {
 		input.InvocationType = types.InvocationTypeEvent
-	case call.LogTail:
+	} else {
+		// The end of the log holds what Lambda measured, so that it is asked for in any case.
 		input.LogType = types.LogTypeTail
 	}
 	began := time.Now()
@@ -78,7 +78,13 @@ func (d *Driver) Invoke(ctx context.Context, call driver.Call) (driver.CallResul
 		return result, nil
 	}
 	result.Payload = answer.Payload
-	return result, addTail(&result, sdk.ToString(answer.LogResult), began)
+	if err := addTail(&result, sdk.ToString(answer.LogResult), began); err != nil {
+		return driver.CallResult{}, err
+	}
+	if !call.LogTail {
+		result.LogTail = ""
+	}
+	return result, nil
 }
 
 // addTail completes a result with the end of the log, and with what Lambda measured by its report.

@@ -43,6 +43,8 @@ type Input struct {
 	Timeout time.Duration
 	// Reuse keeps the connection for the next call.
 	Reuse bool
+	// Async has the platform queue the call, and its result fetched from there; library triggers only.
+	Async bool
 }
 
 // Outcome is what came of one call.

@@ -31,6 +31,9 @@ const (
 	droppedHeader   = "X-Sebs-Output-Dropped"
 )
 
+// lambdaIDHeader is where a function URL of AWS Lambda tells the request id.
+const lambdaIDHeader = "X-Amzn-Requestid"
+
 // outputNote tells that a function printed more than the platform keeps; empty if it did not.
 func outputNote(header http.Header, target Target) string {
 	dropped, err := strconv.ParseInt(header.Get(droppedHeader), 10, 64)
@@ -181,7 +184,9 @@ func statusFailure(response *http.Response, answer []byte, target Target) (typev
 		return functionFailure(kind, answer, target)
 	case status == http.StatusGatewayTimeout, status == http.StatusRequestTimeout:
 		return typev1.ErrorClass_ERROR_CLASS_TIMEOUT, said + "; raise the function's timeout"
-	case status == http.StatusInternalServerError && target.Platform != "local":
+	case status == http.StatusInternalServerError && target.Platform != "local",
+		// A function URL of AWS Lambda answers so when the function failed, whatever it failed with.
+		status == http.StatusBadGateway && target.Platform == "aws":
 		return typev1.ErrorClass_ERROR_CLASS_FUNCTION, said + "; " + logHint(target)
 	case status == http.StatusNotFound, status == http.StatusGone:
 		return typev1.ErrorClass_ERROR_CLASS_PLATFORM, said + "; the function is gone, deploy it again"

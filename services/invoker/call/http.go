@@ -2,6 +2,7 @@ package call
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -18,13 +19,31 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 
 	typev1 "github.com/sebs-suite/sebs/gen/go/sebs/type/v1"
+	"github.com/sebs-suite/sebs/internal/errs"
+	"github.com/sebs-suite/sebs/platform/faas/driver"
 )
 
 // HTTP calls functions by their URL.
 type HTTP struct {
 	fresh, kept *http.Client
 	maxAnswer   int64
+	signers     map[string]Signer
 }
+
+// Signer signs requests with a credential, for triggers that let only known callers in.
+type Signer interface {
+	// Sign adds to a request with the given body what proves who sends it.
+	Sign(ctx context.Context, scope driver.Scope, request *http.Request, body []byte) error
+}
+
+// Signed tells whether a trigger takes signed requests only.
+func Signed(trigger *typev1.Trigger) bool { return trigger.GetAttributes()[attributeAuth] == authIAM }
+
+// The attribute of an HTTP trigger that says who may call it, and its value for signed requests.
+const (
+	attributeAuth = "auth_type"
+	authIAM       = "AWS_IAM"
+)
 
 // HTTPOptions adjust an [HTTP] caller.
 type HTTPOptions struct {
@@ -34,6 +53,8 @@ type HTTPOptions struct {
 	MaxConnections int
 	// TLS is used for https URLs; nil means the system's defaults.
 	TLS *tls.Config
+	// Signers sign requests for triggers that ask for it, by platform.
+	Signers map[string]Signer
 }
 
 // errLinkLocal is the reason why an address is not connected to.
@@ -65,7 +86,7 @@ func NewHTTP(options HTTPOptions) *HTTP {
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		}
 	}
-	return &HTTP{fresh: client(false), kept: client(true), maxAnswer: options.MaxAnswerBytes}
+	return &HTTP{fresh: client(false), kept: client(true), maxAnswer: options.MaxAnswerBytes, signers: options.Signers}
 }
 
 // Close drops connections that are kept.
@@ -157,6 +178,11 @@ func (h *HTTP) Call(ctx context.Context, target Target, input Input) Outcome {
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("User-Agent", "sebs")
 	propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(request.Header))
+	if err := h.sign(ctx, target, request, input.Payload); err != nil {
+		now := time.Now()
+		class, message := apiFailure(ctx, err, target, input)
+		return Outcome{Begin: now, End: now}.fail(class, "sign the request: "+message)
+	}
 	client := h.fresh
 	if input.Reuse {
 		client = h.kept
@@ -174,7 +200,7 @@ func (h *HTTP) Call(ctx context.Context, target Target, input Input) Outcome {
 	outcome.End = time.Now()
 	times.into(&outcome)
 	outcome.HTTPStatus = response.StatusCode
-	outcome.RequestID = response.Header.Get(requestIDHeader)
+	outcome.RequestID = cmp.Or(response.Header.Get(requestIDHeader), response.Header.Get(lambdaIDHeader))
 	outcome.Cold = response.Header.Get(coldHeader) == "true"
 	outcome.Message = outputNote(response.Header, target)
 	outcome.Answer = answer
@@ -191,6 +217,19 @@ func (h *HTTP) Call(ctx context.Context, target Target, input Input) Outcome {
 		return outcome.fail(class, message)
 	}
 	return outcome
+}
+
+// sign signs a request where the trigger asks for it.
+func (h *HTTP) sign(ctx context.Context, target Target, request *http.Request, body []byte) error {
+	if !Signed(target.Trigger) {
+		return nil
+	}
+	signer := h.signers[target.Platform]
+	if signer == nil {
+		return errs.Unimplemented("SIGNER_NOT_AVAILABLE",
+			"the trigger of function %s takes signed requests only, and this invoker has no credential for platform %s", target.FunctionID, target.Platform)
+	}
+	return signer.Sign(ctx, target.Scope, request, body)
 }
 
 // readBounded reads up to limit bytes and tells whether there were more.

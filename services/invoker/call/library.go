@@ -58,7 +58,17 @@ func (l *Library) open(ctx context.Context, target Target) (*faas.Platform, erro
 	return platform, nil
 }
 
-// Call invokes the function through its platform's API.
+// CheckAsync refuses a platform that does not queue calls by itself, or does not tell how they ended.
+func (l *Library) CheckAsync(ctx context.Context, target Target) error {
+	platform, err := l.open(ctx, target)
+	if err != nil {
+		return err
+	}
+	return platform.RequireAsync(ctx)
+}
+
+// Call invokes the function through its platform's API. The time of a call that the platform queues runs until its result
+// was fetched.
 func (l *Library) Call(ctx context.Context, target Target, input Input) Outcome {
 	ctx, cancel := context.WithTimeout(ctx, input.Timeout)
 	defer cancel()
@@ -68,8 +78,17 @@ func (l *Library) Call(ctx context.Context, target Target, input Input) Outcome 
 		class, message := apiFailure(ctx, err, target, input)
 		return outcome.fail(class, message)
 	}
+	asked := driver.Call{Function: target.FunctionID, Payload: input.Payload, Async: input.Async}
+	if err := platform.Prepare(ctx, asked); err != nil {
+		class, message := apiFailure(ctx, err, target, input)
+		return outcome.fail(class, message)
+	}
 	outcome.Begin = time.Now()
-	result, err := platform.Invoke(ctx, driver.Call{Function: target.FunctionID, Payload: input.Payload})
+	result, err := platform.Invoke(ctx, asked)
+	if err == nil && input.Async {
+		outcome.RequestID = result.RequestID
+		result, err = platform.AsyncResult(ctx, target.FunctionID, result.RequestID)
+	}
 	outcome.End = time.Now()
 	if err != nil {
 		class, message := apiFailure(ctx, err, target, input)
