@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -63,8 +64,8 @@ func role(t *testing.T, s *awsstand.Stand, name string, policies ...string) stri
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, policy := range policies {
-		_, err := client.PutRolePolicy(t.Context(), &iam.PutRolePolicyInput{RoleName: &name, PolicyName: aws.String("p"), PolicyDocument: &policy})
+	for i, policy := range policies {
+		_, err := client.PutRolePolicy(t.Context(), &iam.PutRolePolicyInput{RoleName: &name, PolicyName: aws.String(fmt.Sprint("p", i)), PolicyDocument: &policy})
 		if err != nil {
 			t.Fatal(err)
 		}

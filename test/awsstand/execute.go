@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
-	"time"
 
 	"google.golang.org/grpc/codes"
 
@@ -72,7 +71,7 @@ func (s *Stand) invoke(w http.ResponseWriter, q *request, fn *function, at route
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	case event:
-		return s.invokeEvent(w, fn, snap, q.body)
+		return s.invokeEvent(w, fn, at.qualifier, snap, q.body)
 	}
 	leave, no := fn.enter()
 	if no != nil {
@@ -306,18 +305,9 @@ func (s *Stand) localConfiguration(snap *snapshot) (*localv1.LocalConfiguration,
 // endpointForFunctions is where functions reach the stand.
 func (s *Stand) endpointForFunctions() string { return s.Endpoint }
 
-// invokeEvent queues an event.
-func (s *Stand) invokeEvent(w http.ResponseWriter, fn *function, snap *snapshot, event []byte) *refusal {
-	return refuse(http.StatusNotImplemented, "ServiceException", "events")
-}
-
 // imagePresent refuses images that are not in the registry.
 func (s *Stand) imagePresent(*request, string) *refusal { return nil }
 
 func (s *Stand) deployImage(context.Context, *snapshot, *localv1.LocalConfiguration) error {
 	return errs.Unimplemented("IMAGES", "no images")
 }
-
-type statement struct{}
-
-var _ = time.Now

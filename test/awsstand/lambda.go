@@ -65,9 +65,12 @@ type function struct {
 	settles       time.Time
 	reserved      *int
 	busy          int
-	statements    []statement
-	provisioned   map[string]int
 	invocations   int
+	// The maps below are by qualifier; the function itself has the empty one.
+	policies    map[string]*resourcePolicy
+	urls        map[string]*functionURL
+	outcomes    map[string]*outcomeConfig
+	provisioned map[string]*provisionedConfig
 }
 
 // functions are all functions of the account.
@@ -110,6 +113,7 @@ var lambdaOperations = map[string]string{
 	"PUT code": "UpdateFunctionCode", "POST invocations": "Invoke", "POST versions": "PublishVersion", "GET versions": "ListVersionsByFunction",
 	"POST aliases": "CreateAlias", "GET aliases": "ListAliases", "GET aliases/": "GetAlias", "PUT aliases/": "UpdateAlias", "DELETE aliases/": "DeleteAlias",
 	"POST url": "CreateFunctionUrlConfig", "GET url": "GetFunctionUrlConfig", "PUT url": "UpdateFunctionUrlConfig", "DELETE url": "DeleteFunctionUrlConfig",
+	"GET urls": "ListFunctionUrlConfigs", "GET event-invoke-config/": "ListFunctionEventInvokeConfigs",
 	"POST policy": "AddPermission", "GET policy": "GetPolicy", "DELETE policy/": "RemovePermission",
 	"PUT concurrency": "PutFunctionConcurrency", "GET concurrency": "GetFunctionConcurrency", "DELETE concurrency": "DeleteFunctionConcurrency",
 	"PUT provisioned-concurrency": "PutProvisionedConcurrencyConfig", "GET provisioned-concurrency": "GetProvisionedConcurrencyConfig",
@@ -196,6 +200,50 @@ func (s *Stand) serveLambda(w http.ResponseWriter, q *request) *refusal {
 		return s.invoke(w, q, fn, at)
 	case "PutFunctionConcurrency", "DeleteFunctionConcurrency":
 		return s.limitConcurrency(w, q, fn)
+	}
+	if fn == nil {
+		s.pass.ServeHTTP(w, q.Request)
+		return nil
+	}
+	if at.qualifier == "$LATEST" {
+		at.qualifier = ""
+	}
+	if _, ok := fn.pick(at.qualifier); !ok {
+		return notFound("Function", s.arn(fn.name+":"+at.qualifier))
+	}
+	return s.serveBelow(w, q, fn, at)
+}
+
+// serveBelow answers for what belongs to a function and is kept here, because moto keeps it for functions without a
+// qualifier only, or not at all.
+func (s *Stand) serveBelow(w http.ResponseWriter, q *request, fn *function, at route) *refusal {
+	fn.mu.Lock()
+	defer fn.mu.Unlock()
+	switch at.operation {
+	case "AddPermission":
+		return s.addPermission(w, q, fn, at)
+	case "GetPolicy":
+		return s.getPolicy(w, fn, at)
+	case "RemovePermission":
+		return s.removePermission(w, fn, at)
+	case "CreateFunctionUrlConfig", "UpdateFunctionUrlConfig":
+		return s.putURL(w, q, fn, at)
+	case "GetFunctionUrlConfig", "ListFunctionUrlConfigs":
+		return s.getURL(w, fn, at)
+	case "DeleteFunctionUrlConfig":
+		return s.deleteURL(w, fn, at)
+	case "PutFunctionEventInvokeConfig", "UpdateFunctionEventInvokeConfig":
+		return s.putOutcome(w, q, fn, at)
+	case "GetFunctionEventInvokeConfig":
+		return s.getOutcome(w, fn, at)
+	case "DeleteFunctionEventInvokeConfig":
+		return s.deleteOutcome(w, fn, at)
+	case "PutProvisionedConcurrencyConfig":
+		return s.putProvisioned(w, q, fn, at)
+	case "GetProvisionedConcurrencyConfig":
+		return s.getProvisioned(w, fn, at)
+	case "DeleteProvisionedConcurrencyConfig":
+		return s.deleteProvisioned(w, fn, at)
 	default:
 		s.pass.ServeHTTP(w, q.Request)
 		return nil
@@ -269,8 +317,8 @@ func (s *Stand) createFunction(w http.ResponseWriter, q *request) *refusal {
 		}
 		Publish bool
 	}
-	if err := json.Unmarshal(q.body, &in); err != nil {
-		return refuse(http.StatusBadRequest, "SerializationException", "%v", err)
+	if no := parse(q, &in); no != nil {
+		return no
 	}
 	name, _ := splitName(in.FunctionName, "")
 	if s.lambda.find(name) != nil {
@@ -294,8 +342,9 @@ func (s *Stand) createFunction(w http.ResponseWriter, q *request) *refusal {
 	}
 	faults := s.script.get()
 	fn := &function{
-		name: name, latest: snap, versions: make(map[string]*snapshot), aliases: make(map[string]string), created: true,
-		provisioned: make(map[string]int), hidden: faults.HiddenPolls,
+		name: name, latest: snap, versions: make(map[string]*snapshot), aliases: make(map[string]string), created: true, hidden: faults.HiddenPolls,
+		policies: make(map[string]*resourcePolicy), urls: make(map[string]*functionURL), outcomes: make(map[string]*outcomeConfig),
+		provisioned: make(map[string]*provisionedConfig),
 	}
 	fn.unsettle(faults)
 	if in.Publish {
@@ -351,6 +400,10 @@ func (f *function) pendingLocked() bool {
 func (f *function) show(doc map[string]any) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.showLocked(doc)
+}
+
+func (f *function) showLocked(doc map[string]any) {
 	pending := f.pendingLocked()
 	newest := f.latest
 	if f.next != nil {
@@ -463,8 +516,8 @@ func (s *Stand) updateFunction(w http.ResponseWriter, q *request, fn *function, 
 		Architectures            []string
 		Publish                  bool
 	}
-	if err := json.Unmarshal(q.body, &in); err != nil {
-		return refuse(http.StatusBadRequest, "SerializationException", "%v", err)
+	if no := parse(q, &in); no != nil {
+		return no
 	}
 	next := &snapshot{code: fn.latest.code, local: fn.name}
 	if at.operation == "UpdateFunctionCode" {
@@ -494,9 +547,7 @@ func (s *Stand) updateFunction(w http.ResponseWriter, q *request, fn *function, 
 	if in.Publish {
 		fn.versions[fmt.Sprint(doc["Version"])] = next.version(fmt.Sprint(doc["Version"]))
 	}
-	fn.mu.Unlock()
-	fn.show(doc)
-	fn.mu.Lock()
+	fn.showLocked(doc)
 	give(w, http.StatusOK, doc)
 	return nil
 }
@@ -582,8 +633,8 @@ func (s *Stand) limitConcurrency(w http.ResponseWriter, q *request, fn *function
 	fn.reserved = nil
 	if q.Method == http.MethodPut {
 		var in struct{ ReservedConcurrentExecutions int }
-		if err := json.Unmarshal(q.body, &in); err != nil {
-			return refuse(http.StatusBadRequest, "SerializationException", "%v", err)
+		if no := parse(q, &in); no != nil {
+			return no
 		}
 		fn.reserved = &in.ReservedConcurrentExecutions
 	}
@@ -591,20 +642,32 @@ func (s *Stand) limitConcurrency(w http.ResponseWriter, q *request, fn *function
 	return nil
 }
 
+// parse decodes the body of a request.
+func parse(q *request, into any) *refusal {
+	if err := json.Unmarshal(q.body, into); err != nil {
+		return refuse(http.StatusBadRequest, "SerializationException", "%v", err)
+	}
+	return nil
+}
+
 // pick finds what a qualifier means: $LATEST, a version or an alias.
 func (f *function) pick(qualifier string) (*snapshot, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	snap := f.pickLocked(qualifier)
+	return snap, snap != nil
+}
+
+func (f *function) pickLocked(qualifier string) *snapshot {
 	f.pendingLocked()
 	if qualifier == "" || qualifier == "$LATEST" {
-		return f.latest, true
+		return f.latest
 	}
 	if version, ok := f.aliases[qualifier]; ok {
 		qualifier = version
 		if version == "$LATEST" {
-			return f.latest, true
+			return f.latest
 		}
 	}
-	snap, ok := f.versions[qualifier]
-	return snap, ok
+	return f.versions[qualifier]
 }

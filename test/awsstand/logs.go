@@ -21,8 +21,10 @@ type logEvent struct {
 
 // batch is the log of one invocation on its way to CloudWatch Logs.
 type batch struct {
-	group  string
-	events []logEvent
+	group string
+	// makeGroup says that the role lets Lambda make the group.
+	makeGroup bool
+	events    []logEvent
 }
 
 // logs brings the logs of functions to CloudWatch Logs, as Lambda does: a moment after the answer.
@@ -48,9 +50,18 @@ func (l *logs) add(name string, snap *snapshot, in *invocation) {
 		start, sandbox = r.GetStartTime().AsTime(), r.GetSandboxId()
 		end = start.Add(time.Duration(r.GetDurationUs()) * time.Microsecond)
 	}
+	group := "/aws/lambda/" + name
+	arn := "arn:aws:logs:" + l.stand.Region + ":" + l.stand.Account + ":log-group:" + group
+	may := func(action, resource string) bool {
+		return l.stand.grants(l.stand.ctx, snap.config.Role, action, resource)
+	}
+	// Without the permissions a function runs and leaves no log.
+	if !may("logs:PutLogEvents", arn+":log-stream:x") || !may("logs:CreateLogStream", arn+":x") {
+		return
+	}
 	stream := fmt.Sprintf("%s/[%s]%s", start.UTC().Format("2006/01/02"), snap.config.Version, digest([]byte(sandbox))[:32])
 	visible := time.Now().Add(l.stand.script.get().LogDelay)
-	out := batch{group: "/aws/lambda/" + name}
+	out := batch{group: group, makeGroup: may("logs:CreateLogGroup", arn+":x")}
 	for line := range strings.Lines(in.tail) {
 		e := logEvent{time: start, message: line, stream: stream, visible: visible}
 		if strings.HasPrefix(line, "END ") || strings.HasPrefix(line, "REPORT ") {
@@ -129,6 +140,9 @@ func (l *logs) put(ctx context.Context, b batch) error {
 	for attempt := 0; ; attempt++ {
 		if !l.streams[key] {
 			for _, operation := range []string{"CreateLogGroup", "CreateLogStream"} {
+				if operation == "CreateLogGroup" && !b.makeGroup {
+					continue
+				}
 				// One that is there already is no harm; any other problem shows when the events are put.
 				if _, err := l.call(ctx, operation, name, operation == "CreateLogGroup"); err != nil {
 					return err
@@ -144,6 +158,8 @@ func (l *logs) put(ctx context.Context, b batch) error {
 			return err
 		case a.status == http.StatusOK:
 			return nil
+		case attempt > 0 && !b.makeGroup:
+			return nil // nobody made the group
 		case attempt > 0:
 			return fmt.Errorf("moto answers %d: %s", a.status, a.body)
 		}

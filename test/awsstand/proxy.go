@@ -79,10 +79,23 @@ func (s *Stand) serve(w http.ResponseWriter, q *request) *refusal {
 	switch q.service {
 	case "lambda":
 		return s.serveLambda(w, q)
-	default:
+	case "apigateway":
+		return s.serveGateway(w, q)
+	case "s3":
+		return s.serveObjects(w, q)
+	case "iam":
+		// Whatever is changed, roles are looked at again.
+		defer s.roles.forget()
 		s.pass.ServeHTTP(w, q.Request)
 		return nil
+	case "dynamodb":
+		if s.tables != nil {
+			s.tables.ServeHTTP(w, q.Request)
+			return nil
+		}
 	}
+	s.pass.ServeHTTP(w, q.Request)
+	return nil
 }
 
 // throttled is the error of a service that gets too many requests.
@@ -210,10 +223,9 @@ func expiredKey(service string) *refusal {
 }
 
 // rewrite turns addresses in moto's answers into those of the stand.
-func (s *Stand) rewrite(*http.Response) error { return nil }
-
-// authorize refuses requests that the role of the caller does not grant.
-func (s *Stand) authorize(*request) *refusal { return nil }
-
-// serveWeb answers requests for the URLs of functions; false means that it is none.
-func (s *Stand) serveWeb(http.ResponseWriter, *http.Request) bool { return false }
+func (s *Stand) rewrite(response *http.Response) error {
+	if sig, ok := parseSignature(response.Request); ok && sig.service == "apigateway" {
+		return s.rewriteGateway(response)
+	}
+	return nil
+}

@@ -55,11 +55,13 @@ type Stand struct {
 	moto    *moto
 	host    localv1.LocalServiceClient
 	pass    *httputil.ReverseProxy
+	tables  http.Handler // nil where moto keeps the tables
 	keys    *keyring
 	script  *script
 	calls   *journal
 	lambda  *functions
 	logs    *logs
+	roles   roles
 	running sync.WaitGroup // what goes on without a request that waits for it
 }
 
@@ -82,6 +84,7 @@ func Start(t testing.TB, o Options) *Stand {
 	owner := s.keys.issue("AKIA", "")
 	s.AccessKey, s.SecretKey = owner.accessKey, owner.secret
 	s.logs = newLogs(s)
+	s.tables = newTables(owner.accessKey, m.transport)
 	s.pass = &httputil.ReverseProxy{
 		Rewrite:        func(r *httputil.ProxyRequest) { r.SetURL(m.url); r.Out.Host = r.In.Host },
 		ModifyResponse: s.rewrite,
