@@ -137,25 +137,49 @@ func (o *Opener) Open(ctx context.Context, credential, region string) (Opened, e
 	if opened.Endpoint != "" {
 		opened.BaseEndpoint = aws.String(opened.Endpoint)
 	}
+	opened.APIOptions = append(opened.APIOptions, concealSignatures)
 	if o.limiter != nil {
 		opened.APIOptions = append(opened.APIOptions, limit(o.limiter, opened.Config.Credentials))
 	}
 	return opened, nil
 }
 
+// reread is how long a credential of the suite counts before it is read again, so that a file with a new session token
+// is noticed.
+const reread = time.Minute
+
+// resolved is a credential of the suite's configuration or of its directory.
+type resolved struct {
+	resolver *suitecredentials.Resolver
+	name     string
+}
+
+// Retrieve implements aws.CredentialsProvider.
+func (r resolved) Retrieve(context.Context) (aws.Credentials, error) {
+	set, err := r.resolver.Resolve(Platform, r.name)
+	if err != nil {
+		return aws.Credentials{}, err
+	}
+	access, err := set.Require("access_key")
+	if err != nil {
+		return aws.Credentials{}, err
+	}
+	secret, err := set.Require("secret_key")
+	if err != nil {
+		return aws.Credentials{}, err
+	}
+	return aws.Credentials{
+		AccessKeyID: access.Reveal(), SecretAccessKey: secret.Reveal(), SessionToken: set.Value("session_token").Reveal(),
+		Source: SourceConfiguration, CanExpire: true, Expires: time.Now().Add(reread),
+	}, nil
+}
+
 // provider finds the credential.
 func (o *Opener) provider(ctx context.Context, name string) (aws.CredentialsProvider, string, error) {
-	set, err := o.resolver.Resolve(Platform, name)
+	own := resolved{resolver: o.resolver, name: name}
+	_, err := own.Retrieve(ctx)
 	if err == nil {
-		access, err := set.Require("access_key")
-		if err != nil {
-			return nil, "", err
-		}
-		secret, err := set.Require("secret_key")
-		if err != nil {
-			return nil, "", err
-		}
-		return credentials.NewStaticCredentialsProvider(access.Reveal(), secret.Reveal(), set.Value("session_token").Reveal()), SourceConfiguration, nil
+		return own, SourceConfiguration, nil
 	}
 	if errs.Reason(err) != suitecredentials.ReasonNotOnService {
 		return nil, "", err
