@@ -47,15 +47,15 @@ func New(d driver.Store) *Store { return &Store{driver: d} }
 func (s *Store) Close() error { return s.driver.Close() }
 
 // CreateTable makes a table, unless there is one of that name with the same keys, and tells whether it was made now.
-// One with other keys is a FailedPrecondition error.
-func (s *Store) CreateTable(ctx context.Context, want Schema) (created bool, err error) {
+// One with other keys is a FailedPrecondition error. A new table gets the tags, where the store keeps such.
+func (s *Store) CreateTable(ctx context.Context, want Schema, tags map[string]string) (created bool, err error) {
 	if err := errors.Join(checkTable(want.Table), checkAttribute("primary_key", want.Primary)); err != nil {
 		return false, err
 	}
 	if want.Secondary == want.Primary {
 		return false, errs.Fields(errs.Field("secondary_key", "must differ from the primary key %q", want.Primary))
 	}
-	err = s.driver.CreateTable(ctx, want)
+	err = s.driver.CreateTable(ctx, want, tags)
 	if err == nil {
 		return true, nil
 	}

@@ -66,7 +66,7 @@ func (s *Service) createTable(ctx context.Context, d deployment, benchmark, logi
 		Schema:     nosql.Schema{Table: tablePrefix(d.id) + benchmark + "-" + logical, Primary: primary, Secondary: secondary},
 		deployment: d, benchmark: benchmark, logical: logical,
 	}
-	table.created, err = t.Store.CreateTable(ctx, table.Schema)
+	table.created, err = t.Store.CreateTable(ctx, table.Schema, map[string]string{"sebs:deployment": d.id, "sebs:benchmark": benchmark})
 	if err != nil {
 		return Table{}, err
 	}

@@ -167,7 +167,7 @@ func TestFunctionTables(t *testing.T) {
 	for what, err := range map[string]error{
 		"write to another table": f.Put(ctx, other.GetTableId(), keys, nil),
 		"delete the own table":   f.DeleteTable(ctx, own.GetTableId()),
-		"create a table":         second(f.CreateTable(ctx, nosql.Schema{Table: "sebs-benchmarks-local-aaaa0000-x-y", Primary: "k"})),
+		"create a table":         second(f.CreateTable(ctx, nosql.Schema{Table: "sebs-benchmarks-local-aaaa0000-x-y", Primary: "k"}, nil)),
 		"list tables":            second(f.ListTables(ctx, "")),
 	} {
 		if errs.Code(err) != codes.PermissionDenied {

@@ -31,8 +31,9 @@ type Item map[string]any
 
 // Store is one account of one table store. All methods may be called by many goroutines at once.
 type Store interface {
-	// CreateTable makes a table and returns when it can be used; codes.AlreadyExists when there is one.
-	CreateTable(ctx context.Context, s Schema) error
+	// CreateTable makes a table and returns when it can be used; codes.AlreadyExists when there is one. The tags say
+	// whose it is, where the store keeps such; nil leaves the table without.
+	CreateTable(ctx context.Context, s Schema, tags map[string]string) error
 	// DescribeTable returns the keys of a table; codes.NotFound when there is none.
 	DescribeTable(ctx context.Context, table string) (Schema, error)
 	// ListTables returns the names that start with prefix, in any order.

@@ -75,7 +75,7 @@ func Run(t *testing.T, open func(t *testing.T) driver.Store, except Except) {
 
 func create(t *testing.T, s *nosql.Store, table, secondary string) {
 	t.Helper()
-	if _, err := s.CreateTable(t.Context(), nosql.Schema{Table: table, Primary: "pk", Secondary: secondary}); err != nil {
+	if _, err := s.CreateTable(t.Context(), nosql.Schema{Table: table, Primary: "pk", Secondary: secondary}, nil); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -107,12 +107,12 @@ func tableLifecycle(t *testing.T, s *nosql.Store, table string) {
 	ctx := t.Context()
 	schema := nosql.Schema{Table: table, Primary: "pk", Secondary: "sk"}
 	for i, want := range []bool{true, false} {
-		created, err := s.CreateTable(ctx, schema)
+		created, err := s.CreateTable(ctx, schema, nil)
 		if err != nil || created != want {
 			t.Fatalf("create call %d: created=%v, %v; want %v", i+1, created, err, want)
 		}
 	}
-	_, err := s.CreateTable(ctx, nosql.Schema{Table: table, Primary: "other"})
+	_, err := s.CreateTable(ctx, nosql.Schema{Table: table, Primary: "other"}, nil)
 	wantCode(t, "create with other keys", err, codes.FailedPrecondition)
 	have, err := s.DescribeTable(ctx, table)
 	if err != nil || have != schema {
@@ -294,7 +294,7 @@ func badInput(t *testing.T, s *nosql.Store, table string) {
 	wantCode(t, "a secondary key is missing", s.Put(ctx, table, keys("p", "s")[:1], nil), codes.InvalidArgument)
 	wantCode(t, "table name", s.Put(ctx, "no/table", keys("p", "s"), nil), codes.InvalidArgument)
 	wantCode(t, "a value without a form", s.Put(ctx, table, keys("p", "s"), nosql.Item{"f": make(chan int)}), codes.InvalidArgument)
-	_, err := s.CreateTable(ctx, nosql.Schema{Table: table + "-same", Primary: "k", Secondary: "k"})
+	_, err := s.CreateTable(ctx, nosql.Schema{Table: table + "-same", Primary: "k", Secondary: "k"}, nil)
 	wantCode(t, "equal keys", err, codes.InvalidArgument)
 }
 
@@ -303,7 +303,7 @@ func listPaging(t *testing.T, s *nosql.Store, table string) {
 	const n = 105
 	for i := range n {
 		name := fmt.Sprintf("%s-%03d", table, i)
-		if _, err := s.CreateTable(t.Context(), nosql.Schema{Table: name, Primary: "pk"}); err != nil {
+		if _, err := s.CreateTable(t.Context(), nosql.Schema{Table: name, Primary: "pk"}, nil); err != nil {
 			t.Fatal(err)
 		}
 	}

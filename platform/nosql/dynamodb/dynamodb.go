@@ -3,6 +3,7 @@
 package dynamodb
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -23,8 +24,12 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/sebs-suite/sebs/internal/secret"
+	"github.com/sebs-suite/sebs/platform/awsconfig"
 	"github.com/sebs-suite/sebs/platform/nosql/driver"
 )
+
+// tableTimeout bounds the wait for a table to come or go.
+const tableTimeout = 5 * time.Minute
 
 // batchItems is how many items the API takes in one batch.
 const batchItems = 25
@@ -53,6 +58,8 @@ type Store struct {
 	api     *ddb.Client
 	close   func()
 	timeout time.Duration
+	// tagged is whether the store takes tags with a new table. Not all that speak the API do.
+	tagged bool
 }
 
 var _ driver.Store = (*Store)(nil)
@@ -83,13 +90,7 @@ func Open(cfg Config) (*Store, error) {
 	}
 	closeIdle := func() {}
 	if cfg.Transport == nil {
-		t := &http.Transport{
-			Proxy:               http.ProxyFromEnvironment,
-			DialContext:         (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
-			MaxIdleConnsPerHost: 32,
-			IdleConnTimeout:     time.Minute,
-			TLSHandshakeTimeout: 10 * time.Second,
-		}
+		t := transport()
 		cfg.Transport, closeIdle = t, t.CloseIdleConnections
 	}
 	api := ddb.New(ddb.Options{
@@ -101,15 +102,31 @@ func Open(cfg Config) (*Store, error) {
 			o.MaxAttempts, o.MaxBackoff = attempts, backoff
 		}),
 	})
-	s := &Store{api: api, close: closeIdle, timeout: cfg.TableTimeout}
-	if s.timeout == 0 {
-		s.timeout = 5 * time.Minute
+	return &Store{api: api, close: closeIdle, timeout: cmp.Or(cfg.TableTimeout, tableTimeout)}, nil
+}
+
+// OpenAWS makes a client of DynamoDB itself, with AWS's credentials, region and retries. It does not connect yet.
+func OpenAWS(opened awsconfig.Opened) *Store {
+	closeIdle := func() {}
+	if opened.HTTPClient == nil {
+		t := transport()
+		opened.HTTPClient, closeIdle = &http.Client{Transport: t}, t.CloseIdleConnections
 	}
-	return s, nil
+	return &Store{api: ddb.NewFromConfig(opened.Config), close: closeIdle, timeout: tableTimeout, tagged: true}
+}
+
+func transport() *http.Transport {
+	return &http.Transport{
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
+		MaxIdleConnsPerHost: 32,
+		IdleConnTimeout:     time.Minute,
+		TLSHandshakeTimeout: 10 * time.Second,
+	}
 }
 
 // CreateTable implements driver.Store: keys of type S, paid per request.
-func (s *Store) CreateTable(ctx context.Context, t driver.Schema) error {
+func (s *Store) CreateTable(ctx context.Context, t driver.Schema, tags map[string]string) error {
 	in := &ddb.CreateTableInput{
 		TableName:            &t.Table,
 		BillingMode:          types.BillingModePayPerRequest,
@@ -119,6 +136,11 @@ func (s *Store) CreateTable(ctx context.Context, t driver.Schema) error {
 	if t.Secondary != "" {
 		in.KeySchema = append(in.KeySchema, types.KeySchemaElement{AttributeName: &t.Secondary, KeyType: types.KeyTypeRange})
 		in.AttributeDefinitions = append(in.AttributeDefinitions, types.AttributeDefinition{AttributeName: &t.Secondary, AttributeType: types.ScalarAttributeTypeS})
+	}
+	if s.tagged {
+		for key, value := range tags {
+			in.Tags = append(in.Tags, types.Tag{Key: &key, Value: &value})
+		}
 	}
 	_, err := s.api.CreateTable(ctx, in)
 	var busy *types.ResourceInUseException
@@ -177,9 +199,15 @@ func (s *Store) ListTables(ctx context.Context, prefix string) ([]string, error)
 	return names, nil
 }
 
-// DeleteTable implements driver.Store.
+// DeleteTable implements driver.Store. A table that is being made or changed is waited for, as the API removes none
+// before.
 func (s *Store) DeleteTable(ctx context.Context, table string) error {
-	if _, err := s.api.DeleteTable(ctx, &ddb.DeleteTableInput{TableName: &table}); err != nil {
+	_, err := s.api.DeleteTable(ctx, &ddb.DeleteTableInput{TableName: &table})
+	var busy *types.ResourceInUseException
+	if errors.As(err, &busy) {
+		err = s.deleteBusy(ctx, table)
+	}
+	if err != nil {
 		return err
 	}
 	w := ddb.NewTableNotExistsWaiter(s.api, func(o *ddb.TableNotExistsWaiterOptions) {
@@ -189,6 +217,21 @@ func (s *Store) DeleteTable(ctx context.Context, table string) error {
 		return fmt.Errorf("wait for table %s to be gone: %w", table, err)
 	}
 	return nil
+}
+
+func (s *Store) deleteBusy(ctx context.Context, table string) error {
+	have, err := s.api.DescribeTable(ctx, &ddb.DescribeTableInput{TableName: &table})
+	if err != nil {
+		return err
+	}
+	if have.Table.TableStatus == types.TableStatusDeleting {
+		return nil // by somebody else
+	}
+	if err := s.waitActive(ctx, table); err != nil {
+		return err
+	}
+	_, err = s.api.DeleteTable(ctx, &ddb.DeleteTableInput{TableName: &table})
+	return err
 }
 
 // ClearTable implements driver.Store: keys are read page by page and deleted in batches, so that the table and what

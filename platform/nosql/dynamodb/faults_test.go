@@ -110,6 +110,32 @@ func TestUnprocessed(t *testing.T) {
 	}
 }
 
+// TestDeleteBusy removes tables that are being made, or removed by somebody else.
+func TestDeleteBusy(t *testing.T) {
+	t.Parallel()
+	type answers = []func(*http.Request) (*http.Response, error)
+	state := func(status string) func(*http.Request) (*http.Response, error) {
+		return says(http.StatusOK, `{"Table":{"TableName":"table","TableStatus":"`+status+`"}}`)
+	}
+	busy, gone, done := fails("ResourceInUseException"), fails("ResourceNotFoundException"), says(http.StatusOK, `{}`)
+	for name, list := range map[string]answers{
+		"being made":    {busy, state("CREATING"), state("CREATING"), state("ACTIVE"), done, state("DELETING"), gone},
+		"being removed": {busy, state("DELETING"), state("DELETING"), gone},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			transport := &scripted{answers: list}
+			d, err := dynamodb.Open(dynamodb.Config{Endpoint: "127.0.0.1:1", Transport: transport})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := nosql.New(d).DeleteTable(t.Context(), "table"); err != nil || int(transport.calls.Load()) != len(list) {
+				t.Errorf("%v after %d calls, want success after %d", err, transport.calls.Load(), len(list))
+			}
+		})
+	}
+}
+
 func TestEndpoints(t *testing.T) {
 	t.Parallel()
 	for endpoint, ok := range map[string]bool{
