@@ -38,7 +38,7 @@ func (s *Server) createPackage(ctx context.Context, request *builderv1.CreatePac
 		return nil, err
 	}
 	defer closeInto(&err, done)
-	plan, err := packaging.NewPlan(ctx, s.layouts, b, choice)
+	plan, err := s.packages.Plan(ctx, b, choice)
 	if err != nil {
 		return nil, err
 	}

@@ -43,7 +43,7 @@ type Config struct {
 	User string `yaml:"user"`
 	// InputTimeout bounds one run of input.py, its uploads included.
 	InputTimeout time.Duration `yaml:"input_timeout"`
-	// InstallTimeout bounds one installation of dependencies.
+	// InstallTimeout bounds one installation of dependencies, or one run of a compiler.
 	InstallTimeout time.Duration `yaml:"install_timeout"`
 	// ScriptTimeout bounds one run of init.sh or package.sh.
 	ScriptTimeout time.Duration `yaml:"script_timeout"`
@@ -145,6 +145,7 @@ func build(p *app.Process, config Config, storage storagev1.StorageServiceClient
 		Catalogue: catalogue, Runtimes: table, Layouts: layouts,
 		Packages: packaging.NewBuilder(packaging.Options{
 			Layouts: layouts, Confiner: confiner, Python: installers, Node: packaging.NewNPM(confiner, config.InstallTimeout),
+			Maven: packaging.NewMaven(confiner, filepath.Join(dir, "maven"), config.InstallTimeout), CMake: packaging.NewCMake(confiner, config.InstallTimeout),
 			Store: store, LayersDir: filepath.Join(dir, "layers"), Locks: p.Cache, ScriptTimeout: config.ScriptTimeout,
 		}),
 		Runner: inputs.NewRunner(confiner, finder, sites, config.InputTimeout, p.Log),

@@ -52,6 +52,9 @@ type Options struct {
 	// Python and Node install dependencies.
 	Python PythonInstaller
 	Node   *NPM
+	// Maven and CMake compile.
+	Maven *Maven
+	CMake *CMake
 	// Store keeps layers for all builders, LayersDir for this process.
 	Store     Store
 	LayersDir string
@@ -67,6 +70,8 @@ type Builder struct {
 	confiner  *confine.Confiner
 	python    PythonInstaller
 	node      *NPM
+	maven     *Maven
+	cmake     *CMake
 	store     Store
 	layersDir string
 	locks     Locks
@@ -77,7 +82,7 @@ type Builder struct {
 func NewBuilder(o Options) *Builder {
 	return &Builder{
 		layouts: o.Layouts, confiner: o.Confiner, python: o.Python, node: o.Node,
-		store: o.Store, layersDir: o.LayersDir, locks: o.Locks, timeout: o.ScriptTimeout,
+		maven: o.Maven, cmake: o.CMake, store: o.Store, layersDir: o.LayersDir, locks: o.Locks, timeout: o.ScriptTimeout,
 	}
 }
 
@@ -90,7 +95,7 @@ type Built struct {
 	DependencyDigest string
 	// DependenciesCached says whether the layer was there before.
 	DependenciesCached bool
-	// Installer is what installed the dependencies; empty when there are none.
+	// Installer is what installed the dependencies, or compiled; empty when there are none.
 	Installer string
 }
 
@@ -102,29 +107,15 @@ func (b *Builder) Build(ctx context.Context, p *Plan, w io.Writer, report Report
 		return Built{}, err
 	}
 	defer func() { err = errors.Join(err, done()) }()
-	manifests, err := texts(files, isManifest)
+	gather := b.assemble
+	if compiled(p.Choice.Language) {
+		gather = b.compile
+	}
+	entries, closeEntries, err := gather(ctx, p, files, &built, report)
 	if err != nil {
 		return Built{}, err
 	}
-	deps, err := p.dependencies(manifests)
-	if err != nil {
-		return Built{}, fmt.Errorf("read dependencies of %s: %w", p.Benchmark.Name, err)
-	}
-	layer, err := b.layer(ctx, p, deps, report)
-	if err != nil {
-		return Built{}, err
-	}
-	entries, err := b.compose(p, files, deps)
-	if err != nil {
-		return Built{}, err
-	}
-	if layer != nil {
-		defer func() { err = errors.Join(err, layer.close()) }()
-		built.DependencyDigest, built.DependenciesCached, built.Installer = layer.digest, layer.cached, layer.installer
-		for _, file := range layer.files {
-			entries[file.Path] = file
-		}
-	}
+	defer func() { err = errors.Join(err, closeEntries()) }()
 	report("package", "writing the archive")
 	sum := sha256.New()
 	counter := &countingWriter{w: io.MultiWriter(w, sum)}
@@ -136,6 +127,36 @@ func (b *Builder) Build(ctx context.Context, p *Plan, w io.Writer, report Report
 	}
 	built.SHA256, built.SizeBytes = hex.EncodeToString(sum.Sum(nil)), counter.n
 	return built, nil
+}
+
+// assemble puts sources, runtime and installed dependencies together. The entries can be read until done is called.
+func (b *Builder) assemble(ctx context.Context, p *Plan, files map[string]archive.File, built *Built, report Report) (entries map[string]archive.File, done func() error, err error) {
+	manifests, err := texts(files, isManifest)
+	if err != nil {
+		return nil, nil, err
+	}
+	deps, err := p.dependencies(manifests)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read dependencies of %s: %w", p.Benchmark.Name, err)
+	}
+	layer, err := b.layer(ctx, p, deps, report)
+	if err != nil {
+		return nil, nil, err
+	}
+	done = func() error { return nil }
+	if layer != nil {
+		done = layer.close
+	}
+	if entries, err = b.compose(p, files, deps); err != nil {
+		return nil, nil, errors.Join(err, done())
+	}
+	if layer != nil {
+		built.DependencyDigest, built.DependenciesCached, built.Installer = layer.digest, layer.cached, layer.installer
+		for _, file := range layer.files {
+			entries[file.Path] = file
+		}
+	}
+	return entries, done, nil
 }
 
 type countingWriter struct {

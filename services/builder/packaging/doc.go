@@ -6,6 +6,9 @@
 // init.sh adds, and the files of the suite's runtime. So a change of a source file costs a new archive, but no
 // installation.
 //
+// Java and C++ packages have no layer: a compiler makes them from the sources, in a directory of its own, and what it writes
+// about the machine and the time is left out.
+//
 // The digest of a package covers everything that can change its content, and nothing that belongs to the building
-// machine.
+// machine, unless a compiler is part of what can change it.
 package packaging

@@ -111,7 +111,11 @@ func (p *Plan) digest(ctx context.Context) (string, error) {
 		return "", err
 	}
 	modules := slices.Sorted(slices.Values(p.Benchmark.Config.Modules))
-	return digestOf(format, p.Choice, p.Layout.Digest, modules, files)
+	inputs := []any{format, p.Choice, p.Layout.Digest, modules, files}
+	if p.Choice.Language == benchmark.CPP {
+		inputs = append(inputs, slices.Sorted(slices.Values(p.Benchmark.Config.CPPDependencies)))
+	}
+	return digestOf(inputs...)
 }
 
 // digestOf returns the SHA-256 of the JSON form of values.
@@ -128,13 +132,22 @@ func digestOf(values ...any) (string, error) {
 var globs = map[string][]string{
 	benchmark.Python: {"*.py", "requirements.txt*"},
 	benchmark.NodeJS: {"*.js", "package.json", "package-lock.json"},
+	benchmark.CPP:    {"*.cpp", "*.hpp", "*.h"},
 }
 
 // entryFiles hold the function of a benchmark.
-var entryFiles = map[string]string{benchmark.Python: "function.py", benchmark.NodeJS: "function.js"}
+var entryFiles = map[string]string{benchmark.Python: "function.py", benchmark.NodeJS: "function.js", benchmark.CPP: cppEntry}
+
+// entryForms are what the function in it looks like.
+var entryForms = map[string]string{
+	benchmark.Python: "handler(event)", benchmark.NodeJS: "handler(event)", benchmark.CPP: "rapidjson::Document function(const rapidjson::Value&)",
+}
 
 // copySources returns the files that go into the build directory, by their path in it.
 func (p *Plan) copySources() (map[string]archive.File, error) {
+	if p.Choice.Language == benchmark.Java {
+		return p.javaSources()
+	}
 	language, ok := globs[p.Choice.Language]
 	if !ok {
 		return nil, errs.Unimplemented(runtimesdata.ReasonNotSupported, "packages for %s cannot be built on platform %s", p.Choice.Language, p.Choice.Platform).
@@ -148,8 +161,8 @@ func (p *Plan) copySources() (map[string]archive.File, error) {
 	}
 	// A script may still make it.
 	if _, ok := sources[entryFiles[p.Choice.Language]]; !ok && len(p.scripts) == 0 && p.Choice.Variant == benchmark.DefaultVariant {
-		return nil, errs.InvalidArgument(ReasonFailed, "folder %s/%s holds no %s; add it, with a function handler(event)",
-			p.Benchmark.Name, p.Choice.Language, entryFiles[p.Choice.Language]).With("benchmark", p.Benchmark.Name)
+		return nil, errs.InvalidArgument(ReasonFailed, "folder %s/%s holds no %s; add it, with a function %s",
+			p.Benchmark.Name, p.Choice.Language, entryFiles[p.Choice.Language], entryForms[p.Choice.Language]).With("benchmark", p.Benchmark.Name)
 	}
 	if p.Choice.Variant == benchmark.DefaultVariant {
 		return sources, nil
