@@ -10,6 +10,7 @@ package aws
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strings"
 	"sync"
@@ -27,6 +28,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"github.com/sebs-suite/sebs/platform/awsconfig"
+	"github.com/sebs-suite/sebs/platform/faas/aws/lambdalog"
 	"github.com/sebs-suite/sebs/platform/faas/driver"
 )
 
@@ -79,6 +81,8 @@ type Options struct {
 	Poll time.Duration
 	// Patience bounds the wait for one change, and for a new role to be known to Lambda; five minutes if 0.
 	Patience time.Duration
+	// Log takes note of what is passed over, such as reports that cannot be read; nil keeps silent.
+	Log *slog.Logger
 }
 
 // Driver implements driver.Driver for one credential in one region.
@@ -96,6 +100,7 @@ type Driver struct {
 	iam     *iam.Client
 	api     *apigatewayv2.Client
 	logs    *cloudwatchlogs.Client
+	reports *lambdalog.Reader
 	sqs     *sqs.Client
 	s3      *s3.Client
 	ecr     *ecr.Client
@@ -161,6 +166,7 @@ func New(opened awsconfig.Opened, options Options) *Driver {
 	d.iam = iam.NewFromConfig(config)
 	d.api = apigatewayv2.NewFromConfig(config)
 	d.logs = cloudwatchlogs.NewFromConfig(config)
+	d.reports = lambdalog.NewReader(d.logs, lambdalog.Options{Poll: options.Poll, Log: options.Log})
 	d.sqs = sqs.NewFromConfig(config)
 	d.s3 = s3.NewFromConfig(config, func(o *s3.Options) { o.UsePathStyle = opened.Endpoint != "" })
 	d.ecr = ecr.NewFromConfig(config)
