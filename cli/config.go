@@ -21,7 +21,7 @@ func (f *commonFlags) readConfig(show *display.Display) (_ *sebsformat.UserConfi
 		return nil, exitcode.With(exitcode.Usage, fmt.Errorf("--config: %w", err))
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
-	config, err := sebsformat.ReadUserConfig(file, sebsformat.UserConfigOptions{Platform: f.deployment, Region: f.awsRegion()})
+	config, err := sebsformat.ReadUserConfig(file, sebsformat.UserConfigOptions{Platform: f.deployment, Region: firstOf(f.region, f.awsRegion())})
 	if err != nil {
 		return nil, exitcode.With(exitcode.Usage, fmt.Errorf("--config %s: %w", f.config, err))
 	}

@@ -38,6 +38,8 @@ type commonFlags struct {
 	architecture   string
 	systemVariant  string
 	resourcePrefix string
+	region         string
+	credential     string
 	// container is the older way to ask for the system variant `container`.
 	container bool
 }
@@ -99,6 +101,8 @@ func (f *commonFlags) add(cmd *cobra.Command, a *app) {
 	flags.BoolVar(&f.container, "container-deployment", false, "the same as --system-variant container")
 	cmd.MarkFlagsMutuallyExclusive("container-deployment", "system-variant")
 	flags.StringVar(&f.resourcePrefix, "resource-prefix", "", "prefix of the resource id")
+	flags.StringVar(&f.region, "region", "", "region of a cloud (default: the configuration's, then the services')")
+	flags.StringVar(&f.credential, "credential", "", "name of the credential that the services use (default \"default\")")
 }
 
 // connectOptions returns what an embedded suite needs of the flags and of files with self-hosted stores.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
@@ -18,7 +19,8 @@ import (
 func (a *app) resourcesCommand() *cobra.Command {
 	// SeBS's documentation says `resource clean`, its code `resources cleanup`; both work.
 	cmd := &cobra.Command{Use: "resources", Aliases: []string{"resource"}, Short: "Find, list and remove what deployments own on a platform"}
-	cmd.AddCommand(a.resourcesListCommand(), a.resourcesFindCommand(), a.resourcesRemoveCommand(), a.resourcesCleanupCommand())
+	cmd.AddCommand(a.resourcesListCommand(), a.resourcesFindCommand(), a.resourcesRemoveCommand(), a.resourcesCleanupCommand(),
+		a.resourcesExpireCommand())
 	return cmd
 }
 
@@ -137,7 +139,9 @@ func (a *app) resourcesFindCommand() *cobra.Command {
 		Short: "Find deployments on the platform itself and record those that are missing here",
 		Args:  cobra.NoArgs,
 		RunE: a.commonCall(f, nil, func(c *call, set *settings) error {
-			found, err := deployerv1.NewDeployerServiceClient(c.conn).FindDeployments(c.ctx, &deployerv1.FindDeploymentsRequest{Parent: "platforms/" + set.platform})
+			found, err := deployerv1.NewDeployerServiceClient(c.conn).FindDeployments(c.ctx, &deployerv1.FindDeploymentsRequest{
+				Parent: "platforms/" + set.platform, Region: set.target.GetRegion(), Credential: set.target.GetCredential(),
+			})
 			if err != nil {
 				return err
 			}
@@ -202,7 +206,9 @@ func (a *app) resourcesCleanupCommand() *cobra.Command {
 		Use:     "cleanup [RESOURCES-ID]",
 		Aliases: []string{"clean"},
 		Short:   "Delete everything that a deployment owns",
-		Long: `Delete the functions, triggers, buckets and tables of a deployment, or with --dry-run list them.
+		Long: `Delete the functions, triggers, buckets and tables of a deployment, and what else the platform has of it, such as roles,
+APIs, log groups and image repositories, or with --dry-run list them. The platform itself is asked, so a deployment that is
+no longer recorded is found as well; --region tells where it lies.
 
 Without RESOURCES-ID the only deployment of the platform is taken, or the one that --resource-prefix names.`,
 		Args: cobra.MaximumNArgs(1),
@@ -215,13 +221,17 @@ Without RESOURCES-ID the only deployment of the platform is taken, or the one th
 			client := deployerv1.NewDeployerServiceClient(c.conn)
 			switch resourceType {
 			case "functions":
-				functions, err := client.CleanupFunctions(c.ctx, &deployerv1.CleanupFunctionsRequest{Parent: name, DryRun: dryRun})
+				functions, err := client.CleanupFunctions(c.ctx, &deployerv1.CleanupFunctionsRequest{
+					Parent: name, DryRun: dryRun, Region: set.target.GetRegion(), Credential: set.target.GetCredential(),
+				})
 				if err != nil {
 					return err
 				}
 				deleted.Deleted["functions"] = &deployerv1.ResourceList{Resources: functions.GetFunctions()}
 			case "":
-				op, err := client.DeleteDeployment(c.ctx, &deployerv1.DeleteDeploymentRequest{Name: name, DryRun: dryRun, RequestId: uuid.NewString()})
+				op, err := client.DeleteDeployment(c.ctx, &deployerv1.DeleteDeploymentRequest{
+					Name: name, DryRun: dryRun, RequestId: uuid.NewString(), Region: set.target.GetRegion(), Credential: set.target.GetCredential(),
+				})
 				if err != nil {
 					return err
 				}
@@ -238,6 +248,57 @@ Without RESOURCES-ID the only deployment of the platform is taken, or the one th
 	boolFlag(cmd, &dryRun, "dry-run", false, "only list what would be deleted")
 	cmd.Flags().StringVar(&resourceType, "resource-type", "", "only resources of this type: functions")
 	return cmd
+}
+
+func (a *app) resourcesExpireCommand() *cobra.Command {
+	f := &commonFlags{}
+	var dryRun bool
+	cmd := &cobra.Command{
+		Use:   "expire",
+		Short: "Delete the deployments whose time (--ttl) is over",
+		Args:  cobra.NoArgs,
+		RunE: a.commonCall(f, nil, func(c *call, set *settings) error {
+			op, err := deployerv1.NewDeployerServiceClient(c.conn).ExpireDeployments(c.ctx, &deployerv1.ExpireDeploymentsRequest{
+				Parent: "platforms/" + set.platform, DryRun: dryRun, RequestId: uuid.NewString(),
+				Region: set.target.GetRegion(), Credential: set.target.GetCredential(),
+			})
+			if err != nil {
+				return err
+			}
+			expired := &deployerv1.ExpireDeploymentsResponse{}
+			if err := a.follow(c.ctx, c.s, c.show, op, expired); err != nil {
+				return err
+			}
+			if err := output.Message(a.Stdout, c.format, expired, func() output.Rows { return expiredRows(expired) }); err != nil {
+				return err
+			}
+			for _, one := range expired.GetDeployments() {
+				if one.GetProblem() != "" {
+					return exitcode.With(exitcode.Partial, fmt.Errorf("not every deployment could be deleted; %s: %s", one.GetDeployment(), one.GetProblem()))
+				}
+			}
+			return nil
+		}),
+	}
+	f.add(cmd, a)
+	boolFlag(cmd, &dryRun, "dry-run", false, "only list what would be deleted")
+	return cmd
+}
+
+func expiredRows(expired *deployerv1.ExpireDeploymentsResponse) output.Rows {
+	rows := output.Rows{Header: []string{"DEPLOYMENT", "EXPIRED", "TYPE", "RESOURCE"}}
+	for _, one := range expired.GetDeployments() {
+		when := one.GetExpireTime().AsTime().Local().Format(time.DateTime)
+		if one.GetProblem() != "" {
+			rows.Lines = append(rows.Lines, []string{one.GetDeployment(), when, "", one.GetProblem()})
+		}
+		for _, kind := range sortedKeys(one.GetDeleted()) {
+			for _, name := range one.GetDeleted()[kind].GetResources() {
+				rows.Lines = append(rows.Lines, []string{one.GetDeployment(), when, kind, name})
+			}
+		}
+	}
+	return rows
 }
 
 func chooseDeployment(c *call, set *settings, prefix string) (string, error) {

@@ -52,7 +52,8 @@ func (f *commonFlags) settings(cmd *cobra.Command, show *display.Display) (*sett
 		return nil, err
 	}
 	target := &experimentsv1.Target{
-		Platform: platform, ResourcesId: config.ResourcesID, ResourcePrefix: f.resourcePrefix, Region: config.Region,
+		Platform: platform, ResourcesId: config.ResourcesID, ResourcePrefix: f.resourcePrefix,
+		Region: firstOf(f.region, config.Region), Credential: f.credential,
 		Runtime: runtime, Architecture: architecture, SystemVariant: variant,
 		UpdateCode: flagOr(cmd, "update-code", f.updateCode, config.Experiments.UpdateCode),
 		Buckets:    bucketBindings(config.Buckets),

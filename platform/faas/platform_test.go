@@ -113,6 +113,30 @@ func TestRetriesEnd(t *testing.T) {
 	})
 }
 
+func TestThrottlingIsEndured(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		memory := faastest.NewMemory()
+		tries := 0
+		memory.Before = func(context.Context, string) error {
+			tries++
+			return &faastest.FaultError{Fault: driver.Fault{Code: codes.ResourceExhausted}, Message: "slow down"}
+		}
+		begin := time.Now()
+		_, err := over(t, memory).GetFunction(t.Context(), "f")
+		// Far more tries than of other failures, and an end all the same.
+		if waited := time.Since(begin); !errs.Is(err, codes.ResourceExhausted) || tries <= 20 || waited < 5*time.Minute || waited > 6*time.Minute {
+			t.Errorf("after %d tries in %s: %v", tries, waited, err)
+		}
+		short, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		begin = time.Now()
+		if _, err := over(t, memory).GetFunction(short, "f"); err == nil || time.Since(begin) != time.Second {
+			t.Errorf("ended after %s with %v", time.Since(begin), err)
+		}
+	})
+}
+
 func TestErrorsAreClassifiedOnce(t *testing.T) {
 	t.Parallel()
 	p := over(t, faastest.NewMemory())

@@ -22,6 +22,10 @@ type RetryPolicy struct {
 	// Max bounds a pause, 10 s if 0. A pause that the platform asked for is kept
 	// as long as it is not longer than Max.
 	Max time.Duration
+	// Throttled is how long a call that the platform throttles is repeated, whatever
+	// the number of tries, 5 min if 0. Many calls at once get their turn late, and
+	// each needs many tries for it.
+	Throttled time.Duration
 }
 
 func (r RetryPolicy) withDefaults() RetryPolicy {
@@ -33,6 +37,9 @@ func (r RetryPolicy) withDefaults() RetryPolicy {
 	}
 	if r.Max <= 0 {
 		r.Max = 10 * time.Second
+	}
+	if r.Throttled <= 0 {
+		r.Throttled = 5 * time.Minute
 	}
 	return r
 }
@@ -58,8 +65,18 @@ func retryable(fault driver.Fault) bool {
 	return fault.Retry || fault.Code == codes.Unavailable || fault.Code == codes.ResourceExhausted
 }
 
+// used tells whether the policy is used up after a try that ended with the fault. Tries
+// that were throttled count by time only.
+func (r RetryPolicy) used(tries int, since time.Time, fault driver.Fault) bool {
+	if fault.Code == codes.ResourceExhausted {
+		return time.Since(since) >= r.Throttled
+	}
+	return tries >= r.Attempts
+}
+
 // retry runs f until it succeeds, fails for good, or the policy is used up.
 func retry[T any](ctx context.Context, p *Platform, operation string, f func(context.Context) (T, error)) (T, error) {
+	first, tries := time.Now(), 0
 	for try := 1; ; try++ {
 		began := time.Now()
 		result, err := f(ctx)
@@ -68,7 +85,10 @@ func retry[T any](ctx context.Context, p *Platform, operation string, f func(con
 			return result, nil
 		}
 		fault := p.driver.Classify(err)
-		if ctx.Err() != nil || try >= p.retry.Attempts || !retryable(fault) {
+		if fault.Code != codes.ResourceExhausted {
+			tries++
+		}
+		if ctx.Err() != nil || !retryable(fault) || p.retry.used(tries, first, fault) {
 			return result, err
 		}
 		timer := time.NewTimer(p.retry.pause(try, fault))

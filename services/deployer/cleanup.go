@@ -41,7 +41,7 @@ func (d *Deployer) CleanupFunctions(ctx context.Context, req *deployerv1.Cleanup
 	if err != nil {
 		return nil, err
 	}
-	_, platform, err := d.workOn(ctx, name)
+	_, platform, err := d.workIn(ctx, name, driver.Scope{Credential: req.GetCredential(), Region: req.GetRegion()})
 	if err != nil {
 		return nil, err
 	}
@@ -120,12 +120,7 @@ func (d *Deployer) DeleteDeployment(ctx context.Context, req *deployerv1.DeleteD
 	if err != nil {
 		return nil, err
 	}
-	_, platform, err := d.workOn(ctx, name)
-	missing := err
-	if errs.Is(err, codes.NotFound) {
-		// Without record and bucket there may still be functions.
-		platform, err = d.platforms.get(ctx, name.Platform, driver.Scope{})
-	}
+	_, platform, err := d.workIn(ctx, name, driver.Scope{Credential: req.GetCredential(), Region: req.GetRegion()})
 	if err != nil {
 		return nil, err
 	}
@@ -133,9 +128,6 @@ func (d *Deployer) DeleteDeployment(ctx context.Context, req *deployerv1.DeleteD
 	stock, err := d.takeFunctions(ctx, platform, name)
 	if err != nil {
 		return nil, err
-	}
-	if missing != nil && len(stock.functions)+len(stock.others) == 0 {
-		return nil, missing
 	}
 	if stock.buckets, err = d.cleanBuckets(ctx, name, true); err != nil {
 		return nil, err

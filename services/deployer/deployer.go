@@ -2,7 +2,9 @@ package deployer
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -95,9 +97,15 @@ func (d *Deployer) getDeployment(ctx context.Context, name deploymentName) (*typ
 // workOn returns the deployment, recorded again where only its record was lost, and
 // its platform, after the check that the credential may change it.
 func (d *Deployer) workOn(ctx context.Context, name deploymentName) (*typev1.Deployment, *opened, error) {
+	return d.workIn(ctx, name, driver.Scope{})
+}
+
+// workIn is workOn for a deployment that is looked for in a scope where its record was
+// lost.
+func (d *Deployer) workIn(ctx context.Context, name deploymentName, scope driver.Scope) (*typev1.Deployment, *opened, error) {
 	record, err := d.getDeployment(ctx, name)
 	if errs.Is(err, codes.NotFound) {
-		record, err = d.recoverDeployment(ctx, name, err)
+		record, err = d.recoverDeployment(ctx, name, scope, err)
 	}
 	if err != nil {
 		return nil, nil, err
@@ -106,26 +114,42 @@ func (d *Deployer) workOn(ctx context.Context, name deploymentName) (*typev1.Dep
 	if err != nil {
 		return nil, nil, err
 	}
-	return record, platform, platform.checkAccount(ctx, name.ID, record.GetAccount())
+	return record, platform, checkReuse(ctx, platform, record, scope.Region)
 }
 
 // recoverDeployment records a deployment that exists on the platform only. It
 // answers notFound where there is none.
-func (d *Deployer) recoverDeployment(ctx context.Context, name deploymentName, notFound error) (*typev1.Deployment, error) {
-	platform, err := d.platforms.get(ctx, name.Platform, driver.Scope{})
+func (d *Deployer) recoverDeployment(ctx context.Context, name deploymentName, scope driver.Scope, notFound error) (*typev1.Deployment, error) {
+	platform, err := d.platforms.get(ctx, name.Platform, scope)
 	if err != nil {
 		return nil, err
 	}
-	found, err := d.foundIDs(ctx, name.Platform)
+	there, err := d.isThere(ctx, platform, name)
 	if err != nil {
 		return nil, err
 	}
-	for _, id := range found {
-		if id == name.ID {
-			return d.recordFound(ctx, platform, name, "")
-		}
+	// The stores of another region than the usual one are asked for recorded deployments only.
+	if !there && scope == (driver.Scope{}) {
+		return nil, notFound
+	}
+	record, fresh, err := d.recordFound(ctx, platform, name, scope)
+	if err != nil || there || !fresh || len(record.GetBuckets())+len(record.GetTables()) > 0 {
+		return record, err
+	}
+	if err := d.records.Delete(ctx, name.key()); err != nil {
+		return nil, fmt.Errorf("delete the record of deployment %s: %w", name.ID, err)
 	}
 	return nil, notFound
+}
+
+// isThere tells whether the platform knows anything of a deployment.
+func (d *Deployer) isThere(ctx context.Context, platform *opened, name deploymentName) (bool, error) {
+	found, err := platform.Discover(ctx, name.ID)
+	if err != nil || len(found) > 0 {
+		return len(found) > 0, err
+	}
+	ids, err := d.foundIDs(ctx, name.Platform)
+	return slices.Contains(ids, name.ID), err
 }
 
 // eachDeployment goes through the records of a platform, or of all of them.

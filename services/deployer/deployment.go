@@ -37,7 +37,7 @@ func (d *Deployer) CreateDeployment(ctx context.Context, req *deployerv1.CreateD
 	if err := d.platforms.table.Check(name); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(checkSettings(name, req.GetSettings()), checkBuckets(req.GetBuckets())); err != nil {
+	if err := checkDeployment(name, req); err != nil {
 		return nil, err
 	}
 	platform, err := d.platforms.get(ctx, name, driver.Scope{Credential: req.GetCredential(), Region: req.GetRegion()})

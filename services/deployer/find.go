@@ -1,9 +1,12 @@
 package deployer
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -15,14 +18,15 @@ import (
 	"github.com/sebs-suite/sebs/platform/faas/driver"
 )
 
-// FindDeployments looks on the platform itself: deployments by their buckets,
-// functions by their labels, tables by their names. What is not recorded yet is.
+// FindDeployments looks on the platform itself: deployments by their buckets and by the
+// labels of what belongs to them, functions by their labels, tables by their names. What is not recorded yet is.
 func (d *Deployer) FindDeployments(ctx context.Context, req *deployerv1.FindDeploymentsRequest) (*deployerv1.FindDeploymentsResponse, error) {
 	name, err := parsePlatform(req.GetParent(), false)
 	if err != nil {
 		return nil, err
 	}
-	platform, err := d.platforms.get(ctx, name, driver.Scope{Credential: req.GetCredential()})
+	scope := driver.Scope{Credential: req.GetCredential(), Region: req.GetRegion()}
+	platform, err := d.platforms.get(ctx, name, scope)
 	if err != nil {
 		return nil, err
 	}
@@ -30,13 +34,14 @@ func (d *Deployer) FindDeployments(ctx context.Context, req *deployerv1.FindDepl
 	if err != nil {
 		return nil, err
 	}
-	// A deployment whose bucket is gone may still have functions.
-	for fn, err := range platform.Functions(ctx, "") {
-		if err != nil {
-			return nil, err
-		}
-		if idPattern.MatchString(fn.Deployment) && !slices.Contains(ids, fn.Deployment) {
-			ids = append(ids, fn.Deployment)
+	// A deployment whose bucket is gone may still have functions, or a role.
+	labelled, err := platform.FindDeployments(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range labelled {
+		if idPattern.MatchString(id) && !slices.Contains(ids, id) {
+			ids = append(ids, id)
 		}
 	}
 	slices.Sort(ids)
@@ -46,12 +51,17 @@ func (d *Deployer) FindDeployments(ctx context.Context, req *deployerv1.FindDepl
 		record, err := d.getDeployment(ctx, target)
 		if errs.Is(err, codes.NotFound) {
 			answer.Recorded = append(answer.Recorded, id)
-			record, err = d.recordFound(ctx, platform, target, req.GetCredential())
+			record, _, err = d.recordFound(ctx, platform, target, scope)
 		}
 		if err != nil {
 			return nil, err
 		}
-		functions, err := d.recordFunctions(ctx, platform, target)
+		// What is recorded may lie in another region, or belong to another credential.
+		of, err := d.platforms.get(ctx, name, scopeOf(record))
+		if err != nil {
+			return nil, err
+		}
+		functions, err := d.recordFunctions(ctx, of, target)
 		if err != nil {
 			return nil, err
 		}
@@ -61,37 +71,76 @@ func (d *Deployer) FindDeployments(ctx context.Context, req *deployerv1.FindDepl
 	return answer, nil
 }
 
-// recordFound writes the record of a deployment that was found on the platform,
-// with its buckets and tables. Where another call was faster, it returns that record.
-func (d *Deployer) recordFound(ctx context.Context, platform *opened, name deploymentName, credential string) (*typev1.Deployment, error) {
+// recordFound writes the record of a deployment that was found on the platform, with
+// its buckets and tables. Where another call was faster, it returns that record, which
+// is then not fresh.
+func (d *Deployer) recordFound(ctx context.Context, platform *opened, name deploymentName, scope driver.Scope) (record *typev1.Deployment, fresh bool, err error) {
 	identity, err := platform.whose(ctx)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	record := &typev1.Deployment{
+	record = &typev1.Deployment{
 		Name: name.String(), Platform: name.Platform, ResourcesId: name.ID,
-		Account: identity.Account, Region: identity.Region, Credential: credential, CreateTime: timestamppb.Now(),
+		Account: identity.Account, Region: cmp.Or(scope.Region, identity.Region), Credential: scope.Credential, CreateTime: timestamppb.Now(),
 	}
+	if record.ExpireTime, err = labelledExpiry(ctx, platform, name); err != nil {
+		return nil, false, err
+	}
+	// The record comes first: the storage service reads in it where the stores lie.
+	_, err = d.records.Create(ctx, name.key(), record)
+	if errs.Is(err, codes.AlreadyExists) {
+		record, err = d.getDeployment(ctx, name)
+		return record, false, err
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("record deployment %s: %w", name.ID, err)
+	}
+	record, err = d.recordStores(ctx, name)
+	if err != nil {
+		// A record without what the deployment has would hide it.
+		return nil, false, errors.Join(err, d.records.Delete(context.WithoutCancel(ctx), name.key()))
+	}
+	return record, true, nil
+}
+
+// recordStores notes the buckets and tables of a deployment that was found.
+func (d *Deployer) recordStores(ctx context.Context, name deploymentName) (*typev1.Deployment, error) {
 	buckets, err := d.listBuckets(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	for _, role := range roles() {
-		if standard := standardBucket(role, name.ID); slices.Contains(buckets, standard) {
-			bind(record, role, standard)
-		}
-	}
-	if record.Tables, err = d.listTables(ctx, name); err != nil {
+	tables, err := d.listTables(ctx, name)
+	if err != nil {
 		return nil, err
 	}
-	_, err = d.records.Create(ctx, name.key(), record)
-	if errs.Is(err, codes.AlreadyExists) {
-		return d.getDeployment(ctx, name)
+	return d.changeDeployment(ctx, name, func(record *typev1.Deployment) error {
+		for _, role := range roles() {
+			if standard := standardBucket(role, name.ID); slices.Contains(buckets, standard) {
+				bind(record, role, standard)
+			}
+		}
+		record.Tables = tables
+		return nil
+	})
+}
+
+// labelledExpiry returns the latest time with which a function of the deployment is
+// labelled; nil where none is.
+func labelledExpiry(ctx context.Context, platform *opened, name deploymentName) (*timestamppb.Timestamp, error) {
+	var latest time.Time
+	for fn, err := range platform.Functions(ctx, name.ID) {
+		if err != nil {
+			return nil, err
+		}
+		expires, err := time.Parse(time.RFC3339, fn.Labels[labelExpires])
+		if err == nil && expires.After(latest) {
+			latest = expires
+		}
 	}
-	if err != nil {
-		return nil, fmt.Errorf("record deployment %s: %w", name.ID, err)
+	if latest.IsZero() {
+		return nil, nil
 	}
-	return record, nil
+	return timestamppb.New(latest), nil
 }
 
 // listBuckets returns the real names of the buckets in the deployment's store that

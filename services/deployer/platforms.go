@@ -34,7 +34,8 @@ type platformKey struct {
 type opened struct {
 	*faas.Platform
 
-	mu       sync.Mutex
+	// asking is held by the one that asks; who waits for it can leave.
+	asking   chan struct{}
 	identity driver.Identity
 	asked    time.Time
 }
@@ -58,7 +59,7 @@ func (p *platforms) get(ctx context.Context, name string, scope driver.Scope) (*
 	if err != nil {
 		return nil, err
 	}
-	p.open[key] = &opened{Platform: platform}
+	p.open[key] = &opened{Platform: platform, asking: make(chan struct{}, 1)}
 	return p.open[key], nil
 }
 
@@ -83,8 +84,12 @@ func (p *platforms) close(context.Context) error {
 
 // whose returns the owner of the credential, asked again when the answer is old.
 func (o *opened) whose(ctx context.Context) (driver.Identity, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
+	select {
+	case <-ctx.Done():
+		return driver.Identity{}, fmt.Errorf("wait for the owner of the credential: %w", context.Cause(ctx))
+	case o.asking <- struct{}{}:
+	}
+	defer func() { <-o.asking }()
 	if !o.asked.IsZero() && time.Since(o.asked) < identityLife {
 		return o.identity, nil
 	}

@@ -29,6 +29,7 @@ const (
 	kindEnsure = "ensure_function"
 	kindUpdate = "update_function"
 	kindDelete = "delete_deployment"
+	kindExpire = "expire_deployments"
 )
 
 // Operations starts long work.
@@ -58,6 +59,9 @@ func NewServer(d *Deployer, ops Operations) *Server {
 	}))
 	ops.OnResume(service+"/"+kindDelete, resume(func(ctx context.Context, req *deployerv1.DeleteDeploymentRequest, p Progress) (proto.Message, error) {
 		return d.DeleteDeployment(ctx, req, p)
+	}))
+	ops.OnResume(service+"/"+kindExpire, resume(func(ctx context.Context, req *deployerv1.ExpireDeploymentsRequest, p Progress) (proto.Message, error) {
+		return d.ExpireDeployments(ctx, req, p)
 	}))
 	return s
 }
@@ -132,6 +136,20 @@ func (s *Server) DeleteDeployment(ctx context.Context, req *deployerv1.DeleteDep
 	}
 	return s.start(ctx, kindDelete, req.GetRequestId(), req, func(ctx context.Context, p Progress) (proto.Message, error) {
 		return s.deployer.DeleteDeployment(ctx, req, p)
+	})
+}
+
+// ExpireDeployments implements DeployerService.
+func (s *Server) ExpireDeployments(ctx context.Context, req *deployerv1.ExpireDeploymentsRequest) (*longrunningpb.Operation, error) {
+	platform, err := parsePlatform(req.GetParent(), false)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.deployer.platforms.table.Check(platform); err != nil {
+		return nil, err
+	}
+	return s.start(ctx, kindExpire, req.GetRequestId(), req, func(ctx context.Context, p Progress) (proto.Message, error) {
+		return s.deployer.ExpireDeployments(ctx, req, p)
 	})
 }
 

@@ -2,11 +2,13 @@ package deployer
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"regexp"
 	"slices"
 	"strings"
 
+	deployerv1 "github.com/sebs-suite/sebs/gen/go/sebs/deployer/v1"
 	typev1 "github.com/sebs-suite/sebs/gen/go/sebs/type/v1"
 	"github.com/sebs-suite/sebs/internal/errs"
 	"github.com/sebs-suite/sebs/platform/faas/driver"
@@ -186,6 +188,33 @@ func outdated(platform string, settings map[string]string, actual *driver.Trigge
 		}
 	}
 	return false
+}
+
+// checkDeployment refuses what is wrong with a request for a deployment.
+func checkDeployment(platform string, req *deployerv1.CreateDeploymentRequest) error {
+	return errors.Join(checkSettings(platform, req.GetSettings()), checkBuckets(req.GetBuckets()))
+}
+
+// need is a thing that a function needs beside itself.
+type need struct{ kind, name, detail string }
+
+// neededBy returns what the platform's driver makes for a function beside the function itself and its triggers.
+func neededBy(name deploymentName, settings map[string]string, function string, variant typev1.SystemVariant) []need {
+	if name.Platform != "aws" {
+		return nil
+	}
+	var needs []need
+	if settings[settingRole] == "" {
+		needs = append(needs, need{"role", "sebs-lambda-role-" + name.ID, "what the functions of the deployment may do"})
+	}
+	if variant == typev1.SystemVariant_SYSTEM_VARIANT_CONTAINER && settings[settingRegistry] == "" {
+		repository := settings[settingRepository]
+		if repository == "" {
+			repository = "sebs-benchmarks-" + name.ID
+		}
+		needs = append(needs, need{"repository", repository, "container images"})
+	}
+	return append(needs, need{"log-group", "/aws/lambda/" + function, "logs of the function"})
 }
 
 // adjust stores a deployment's settings and buckets, where they are new.

@@ -29,6 +29,11 @@ func (s *Server) FindDeployments(ctx context.Context, req *deployerv1.FindDeploy
 	return s.deployer.FindDeployments(ctx, req)
 }
 
+// PlanDeployment implements DeployerService.
+func (s *Server) PlanDeployment(ctx context.Context, req *deployerv1.PlanDeploymentRequest) (*deployerv1.PlanDeploymentResponse, error) {
+	return s.deployer.PlanDeployment(ctx, req)
+}
+
 // SetStorageBucket implements DeployerService.
 func (s *Server) SetStorageBucket(ctx context.Context, req *deployerv1.SetStorageBucketRequest) (*typev1.Deployment, error) {
 	return s.deployer.SetStorageBucket(ctx, req)
