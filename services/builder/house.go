@@ -35,14 +35,14 @@ func (s *Server) keepHouse(ctx context.Context) error {
 	}
 }
 
-// tidy removes unfinished files, and of layers and sources those that were not used for the longest time, until the
+// tidy removes unfinished files, and of layers, sources and base images those that were not used for the longest time, until the
 // rest fits. A file that is open stays readable for who has it open.
 func (s *Server) tidy(now time.Time) error {
 	var problems []error
 	if s.sweep != nil {
 		problems = append(problems, s.sweep())
 	}
-	for _, name := range []string{"layers", "sources", "packages"} {
+	for _, name := range []string{"layers", "sources", "packages", "images", "bases"} {
 		problems = append(problems, trim(filepath.Join(s.dir, name), s.limits.CacheBytes, now))
 	}
 	return errors.Join(problems...)

@@ -24,34 +24,48 @@ func packageRecord(digest string) string { return "packages/" + digest }
 func packageKey(digest string) string    { return "packages/" + digest + ".zip" }
 
 // createPackage builds a package, unless an equal one exists.
-func (s *Server) createPackage(ctx context.Context, request *builderv1.CreatePackageRequest, tell progress) (_ *builderv1.Package, err error) {
+func (s *Server) createPackage(ctx context.Context, request *builderv1.CreatePackageRequest, tell work) (_ *builderv1.Package, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.limits.Operation)
 	defer cancel()
-	begun := time.Now()
 	choice, err := s.runtimes.Resolve(choiceOf(request.GetPlatform(), request.GetRuntime(), request.GetArchitecture(), request.GetSystemVariant()), s.host)
 	if err != nil {
 		return nil, err
 	}
-	tell("source", "finding "+request.GetSource().GetBenchmark())
+	tell.say("source", "finding "+request.GetSource().GetBenchmark())
 	b, done, err := s.sources.find(ctx, request.GetSource())
 	if err != nil {
 		return nil, err
 	}
 	defer closeInto(&err, done)
+	if choice.SystemVariant == containerVariant {
+		return s.createContainer(ctx, b, choice, request, tell)
+	}
 	plan, err := s.packages.Plan(ctx, b, choice)
 	if err != nil {
 		return nil, err
-	}
-	if day, over := s.runtimes.EndOfLife(choice.Language, choice.Version, begun); over {
-		tell("source", fmt.Sprintf("%s %s is past its end of life (%s)", choice.Language, choice.Version, day))
-		s.log.WarnContext(ctx, "the runtime is past its end of life", "language", choice.Language, "version", choice.Version, "end_of_life", day)
 	}
 	unlock, err := s.records.Lock(ctx, packageRecord(plan.Digest))
 	if err != nil {
 		return nil, fmt.Errorf("wait for another build of the same package: %w", err)
 	}
 	defer unlock()
-	if !request.GetForce() {
+	result, err := s.archive(ctx, plan, request.GetForce(), tell.say)
+	if err != nil || result.GetCached() {
+		return result, err
+	}
+	return result, s.recordPackage(ctx, result)
+}
+
+// archive returns the package of a plan with its archive in the store, built if there is none or force asks for it. It is
+// not recorded. The caller holds the lock of the package.
+func (s *Server) archive(ctx context.Context, plan *packaging.Plan, force bool, tell progress) (*builderv1.Package, error) {
+	begun := time.Now()
+	b, choice := plan.Benchmark, plan.Choice
+	if day, over := s.runtimes.EndOfLife(choice.Language, choice.Version, begun); over {
+		tell("source", fmt.Sprintf("%s %s is past its end of life (%s)", choice.Language, choice.Version, day))
+		s.log.WarnContext(ctx, "the runtime is past its end of life", "language", choice.Language, "version", choice.Version, "end_of_life", day)
+	}
+	if !force {
 		kept, err := s.keptPackage(ctx, plan.Digest)
 		if err != nil {
 			return nil, err
@@ -66,21 +80,25 @@ func (s *Server) createPackage(ctx context.Context, request *builderv1.CreatePac
 	if err != nil {
 		return nil, err
 	}
-	result := &builderv1.Package{
+	return &builderv1.Package{
 		Name: packageRecord(plan.Digest), Digest: plan.Digest, Benchmark: b.Name, Platform: choice.Platform, Runtime: runtimeOf(choice),
 		Architecture: valueOf(architectureNames, choice.Architecture), SystemVariant: valueOf(systemVariantNames, choice.SystemVariant),
 		Bucket: bucket, ObjectKey: packageKey(plan.Digest), SizeBytes: built.SizeBytes, UnpackedSizeBytes: built.UnpackedBytes,
 		ArchiveSha256: built.SHA256, Handler: plan.Layout.Handler, TimeoutSeconds: int32(b.Config.Timeout / time.Second), MemoryMb: int32(b.Config.MemoryMB),
 		Modules: b.Config.Modules, CreateTime: timestamppb.Now(), BuildMs: time.Since(begun).Milliseconds(),
 		DependenciesCached: built.DependenciesCached, DependencyDigest: built.DependencyDigest, Installer: built.Installer,
-	}
+	}, nil
+}
+
+// recordPackage makes a package known.
+func (s *Server) recordPackage(ctx context.Context, result *builderv1.Package) error {
 	if _, err := s.records.Put(ctx, result.GetName(), result); err != nil {
-		return nil, fmt.Errorf("record package: %w", err)
+		return fmt.Errorf("record package: %w", err)
 	}
 	s.tellFact(ctx, "package_built", &eventv1.PackageBuilt{
-		Package: result.GetName(), Benchmark: b.Name, SizeBytes: result.GetSizeBytes(), BuildMs: result.GetBuildMs(),
+		Package: result.GetName(), Benchmark: result.GetBenchmark(), SizeBytes: result.GetSizeBytes(), BuildMs: result.GetBuildMs(),
 	}, "")
-	return result, nil
+	return nil
 }
 
 // keptPackage returns the package of a digest if it was built before and its archive is still there; else nil.

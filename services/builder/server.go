@@ -31,8 +31,11 @@ import (
 
 // Kinds of the service's operations.
 const (
-	kindPackage = "create_package"
-	kindInput   = "prepare_input"
+	kindPackage  = "create_package"
+	kindInput    = "prepare_input"
+	kindImage    = "build_image"
+	kindPush     = "push_image"
+	kindFinalize = "finalize_container_build"
 )
 
 // Limits bound the work of a server.
@@ -61,6 +64,8 @@ type Dependencies struct {
 	Runner   *inputs.Runner
 	// Web serves files to functions.
 	Web *WebFiles
+	// Images makes container images.
+	Images *Images
 	// Dir is a directory of this process for archives on their way.
 	Dir string
 	// HostArchitecture is used where a request names none and the platform has it.
@@ -88,6 +93,7 @@ type Server struct {
 	packages   *packaging.Builder
 	runner     *inputs.Runner
 	web        *WebFiles
+	images     *Images
 	dir        string
 	host       string
 	limits     Limits
@@ -100,13 +106,20 @@ func NewServer(d Dependencies) *Server {
 	return &Server{
 		records: d.Records, operations: d.Operations, facts: d.Facts, storage: d.Storage, store: d.Store,
 		sources:  &sources{catalogue: d.Catalogue, store: d.Store, dir: filepath.Join(d.Dir, "sources")},
-		runtimes: d.Runtimes, layouts: d.Layouts, packages: d.Packages, runner: d.Runner, web: d.Web,
+		runtimes: d.Runtimes, layouts: d.Layouts, packages: d.Packages, runner: d.Runner, web: d.Web, images: d.Images,
 		dir: d.Dir, host: d.HostArchitecture, limits: d.Limits, sweep: d.Sweep, log: d.Log,
 	}
 }
 
 // progress tells clients how far an operation is.
 type progress func(phase, message string)
+
+// work tells clients how far an operation is, with the bytes of the phase that are done and all of them; 0 where they are
+// not counted.
+type work func(phase, message string, current, total int64)
+
+// say tells a phase whose bytes are not counted.
+func (w work) say(phase, message string) { w(phase, message, 0, 0) }
 
 // tellFact publishes an event. A bus that is away does not undo the work that was done.
 func (s *Server) tellFact(ctx context.Context, event string, fact proto.Message, id string) {
@@ -229,7 +242,7 @@ func (s *Server) UploadSource(stream builderv1.BuilderService_UploadSourceServer
 }
 
 // start starts an operation that tells its progress as BuildMetadata.
-func (s *Server) start(ctx context.Context, kind, requestID string, request proto.Message, run func(context.Context, progress) (proto.Message, error)) (*longrunningpb.Operation, error) {
+func (s *Server) start(ctx context.Context, kind, requestID string, request proto.Message, run func(context.Context, work) (proto.Message, error)) (*longrunningpb.Operation, error) {
 	begun := timestamppb.Now()
 	spec := operations.Spec{
 		Service: "builder", Kind: kind, RequestID: requestID, Request: request,
@@ -240,13 +253,17 @@ func (s *Server) start(ctx context.Context, kind, requestID string, request prot
 	})
 }
 
-func report(h *operations.Handle, begun *timestamppb.Timestamp) progress {
-	return func(phase, message string) {
-		h.Update(&builderv1.BuildMetadata{Phase: phase, Message: message, StartTime: begun})
+func report(h *operations.Handle, begun *timestamppb.Timestamp) work {
+	return func(phase, message string, current, total int64) {
+		metadata := &builderv1.BuildMetadata{Phase: phase, Message: message, StartTime: begun, Current: current, Total: total}
+		if total > 0 {
+			metadata.Unit = "bytes"
+		}
+		h.Update(metadata)
 	}
 }
 
-// resume takes up operations whose owner died. Both kinds of work can be done twice.
+// resume takes up operations whose owner died. All kinds of work can be done twice.
 func (s *Server) resume(ctx context.Context, h *operations.Handle, request *anypb.Any) (proto.Message, error) {
 	message, err := request.UnmarshalNew()
 	if err != nil {
@@ -257,7 +274,15 @@ func (s *Server) resume(ctx context.Context, h *operations.Handle, request *anyp
 	case *builderv1.CreatePackageRequest:
 		return s.createPackage(ctx, r, tell)
 	case *builderv1.PrepareInputRequest:
-		return s.prepareInput(ctx, r, tell)
+		return s.prepareInput(ctx, r, tell.say)
+	case *builderv1.BuildImageRequest:
+		return s.buildImage(ctx, r, tell)
+	case *builderv1.PushImageRequest:
+		return s.pushImage(ctx, r, tell)
+	case *builderv1.PushToRegistryRequest:
+		return s.pushToRegistry(ctx, r, tell)
+	case *builderv1.FinalizeContainerBuildRequest:
+		return s.finalizeContainer(ctx, r)
 	}
 	return nil, errs.Internal(fmt.Errorf("the builder has no operation for %s", request.GetTypeUrl()))
 }
@@ -270,8 +295,8 @@ func (s *Server) PrepareInput(ctx context.Context, r *builderv1.PrepareInputRequ
 	if err := s.checkSource(ctx, r.GetSource()); err != nil {
 		return nil, err
 	}
-	return s.start(ctx, kindInput, r.GetRequestId(), r, func(ctx context.Context, tell progress) (proto.Message, error) {
-		return s.prepareInput(ctx, r, tell)
+	return s.start(ctx, kindInput, r.GetRequestId(), r, func(ctx context.Context, tell work) (proto.Message, error) {
+		return s.prepareInput(ctx, r, tell.say)
 	})
 }
 
@@ -314,13 +339,17 @@ func (s *Server) ValidateOutput(ctx context.Context, r *builderv1.ValidateOutput
 
 // CreatePackage starts the build of a package.
 func (s *Server) CreatePackage(ctx context.Context, r *builderv1.CreatePackageRequest) (*longrunningpb.Operation, error) {
-	if _, err := s.runtimes.Resolve(choiceOf(r.GetPlatform(), r.GetRuntime(), r.GetArchitecture(), r.GetSystemVariant()), s.host); err != nil {
+	choice, err := s.runtimes.Resolve(choiceOf(r.GetPlatform(), r.GetRuntime(), r.GetArchitecture(), r.GetSystemVariant()), s.host)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkImageFields(choice, r); err != nil {
 		return nil, err
 	}
 	if err := s.checkSource(ctx, r.GetSource()); err != nil {
 		return nil, err
 	}
-	return s.start(ctx, kindPackage, r.GetRequestId(), r, func(ctx context.Context, tell progress) (proto.Message, error) {
+	return s.start(ctx, kindPackage, r.GetRequestId(), r, func(ctx context.Context, tell work) (proto.Message, error) {
 		return s.createPackage(ctx, r, tell)
 	})
 }

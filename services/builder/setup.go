@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -15,15 +16,21 @@ import (
 	"github.com/sebs-suite/sebs/benchmarks"
 	"github.com/sebs-suite/sebs/internal/app"
 	"github.com/sebs-suite/sebs/internal/events"
+	"github.com/sebs-suite/sebs/internal/version"
+	"github.com/sebs-suite/sebs/platform/awsconfig"
+	"github.com/sebs-suite/sebs/platform/registry"
+	"github.com/sebs-suite/sebs/platform/registry/ecr"
 	"github.com/sebs-suite/sebs/runtimes"
 	"github.com/sebs-suite/sebs/services/builder/benchmark"
 	"github.com/sebs-suite/sebs/services/builder/confine"
+	"github.com/sebs-suite/sebs/services/builder/images"
 	"github.com/sebs-suite/sebs/services/builder/inputs"
 	"github.com/sebs-suite/sebs/services/builder/packaging"
 	"github.com/sebs-suite/sebs/services/builder/pytools"
 	"github.com/sebs-suite/sebs/services/builder/runtimesdata"
 
 	builderv1 "github.com/sebs-suite/sebs/gen/go/sebs/builder/v1"
+	deployerv1 "github.com/sebs-suite/sebs/gen/go/sebs/deployer/v1"
 	localv1 "github.com/sebs-suite/sebs/gen/go/sebs/local/v1"
 	storagev1 "github.com/sebs-suite/sebs/gen/go/sebs/storage/v1"
 )
@@ -51,6 +58,12 @@ type Config struct {
 	// builder serves them itself. UploaderPublic makes it fetch SeBS's files from the web.
 	UploaderURL    string `yaml:"uploader_url"`
 	UploaderPublic bool   `yaml:"uploader_public"`
+	// BaseImages names the images that functions' images are built on, by `platform.language`, optionally with `.version` and
+	// `.architecture` behind: a reference, `docker-daemon:` with one that only the Docker Engine has, or `scratch`. In a
+	// reference {version} and {architecture} are filled in.
+	BaseImages map[string]string `yaml:"base_images"`
+	// Registry takes images where the deployment names no registry.
+	Registry RegistryConfig `yaml:"registry"`
 	// CacheMaxBytes bounds what is kept on this machine's disk of dependency layers, and as much again of uploaded
 	// sources; both can be fetched from the object store again.
 	CacheMaxBytes int64 `yaml:"cache_max_bytes"`
@@ -62,7 +75,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		InputTimeout: 10 * time.Minute, InstallTimeout: 15 * time.Minute, ScriptTimeout: 10 * time.Minute, OperationTimeout: 45 * time.Minute,
-		CacheMaxBytes: 4 << 30,
+		CacheMaxBytes: 4 << 30, Registry: RegistryConfig{Repository: "sebs/benchmarks"},
 	}
 }
 
@@ -78,6 +91,14 @@ func (c Config) Validate() error {
 	}
 	if c.CacheMaxBytes <= 0 {
 		problems = append(problems, errors.New("cache_max_bytes must be above zero, such as 4294967296"))
+	}
+	for key, reference := range c.BaseImages {
+		if strings.Count(key, ".") < 1 || reference == "" {
+			problems = append(problems, fmt.Errorf("base_images: %q: %q has to be of the form platform.language[.version[.architecture]]: image", key, reference))
+		}
+	}
+	if err := c.Registry.Validate(); err != nil {
+		problems = append(problems, fmt.Errorf("registry: %w", err))
 	}
 	return errors.Join(problems...)
 }
@@ -103,8 +124,9 @@ func Setup(_ context.Context, p *app.Process) error {
 		return err
 	}
 	p.Go("builder housekeeping", server.keepHouse)
-	p.Operations.OnResume("builder/"+kindPackage, server.resume)
-	p.Operations.OnResume("builder/"+kindInput, server.resume)
+	for _, kind := range []string{kindPackage, kindInput, kindImage, kindPush, kindFinalize} {
+		p.Operations.OnResume("builder/"+kind, server.resume)
+	}
 	p.RegisterGRPC(func(r grpc.ServiceRegistrar) { builderv1.RegisterBuilderServiceServer(r, server) })
 	return nil
 }
@@ -140,6 +162,10 @@ func build(p *app.Process, config Config, storage storagev1.StorageServiceClient
 		client.CloseIdleConnections()
 		return nil
 	})
+	imaging, err := openImages(p, config, dir, layouts)
+	if err != nil {
+		return nil, err
+	}
 	return NewServer(Dependencies{
 		Records: p.Cache, Operations: p.Operations, Facts: teller{p.Events}, Storage: storage, Store: store,
 		Catalogue: catalogue, Runtimes: table, Layouts: layouts,
@@ -150,9 +176,47 @@ func build(p *app.Process, config Config, storage storagev1.StorageServiceClient
 		}),
 		Runner: inputs.NewRunner(confiner, finder, sites, config.InputTimeout, p.Log),
 		Web:    web,
+		Images: imaging,
 		Dir:    dir, HostArchitecture: pytools.HostArchitecture(), Log: p.Log, Sweep: confiner.Sweep,
 		Limits: Limits{Operation: config.OperationTimeout, CacheBytes: config.CacheMaxBytes},
 	}), nil
+}
+
+// openImages puts together what makes container images. Nothing is asked before an image is wanted.
+func openImages(p *app.Process, config Config, dir string, bootstraps images.Bootstraps) (*Images, error) {
+	deployer, err := p.Dial("deployer")
+	if err != nil {
+		return nil, err
+	}
+	engine, err := images.OpenEngine(filepath.Join(dir, "bases"))
+	if err != nil {
+		return nil, err
+	}
+	p.OnClose("Docker Engine of the builder", func(context.Context) error { return engine.Close() })
+	client := registry.New(registry.NewKeychain(p.Credentials, config.Registry.Credential, config.Registry.DockerConfig))
+	p.OnClose("container registries of the builder", func(context.Context) error {
+		client.Close()
+		return nil
+	})
+	bases, err := images.NewBases(config.BaseImages, client, engine)
+	if err != nil {
+		return nil, err
+	}
+	aws, err := awsconfig.ForProcess(p)
+	if err != nil {
+		return nil, err
+	}
+	openECR := func(ctx context.Context, credential, region string) (*ecr.Registry, error) {
+		opened, err := aws.Open(ctx, credential, region)
+		if err != nil {
+			return nil, err
+		}
+		return ecr.Open(opened.Config), nil
+	}
+	return &Images{
+		Bases: bases, Engine: engine, Bootstraps: bootstraps, Dir: filepath.Join(dir, "images"), Version: version.Get().Version,
+		Registries: NewRegistries(config.Registry, client, engine, deployerv1.NewDeployerServiceClient(deployer), openECR),
+	}, nil
 }
 
 // openCatalogue opens the configured trees, then the one that ships with the suite.

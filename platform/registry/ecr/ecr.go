@@ -48,8 +48,8 @@ type Registry struct {
 }
 
 type token struct {
-	username, password string
-	renewal            time.Time
+	username, password, host string
+	renewal                  time.Time
 }
 
 // Open returns the registry that the SDK's configuration leads to. It asks nothing.
@@ -101,6 +101,19 @@ func (r *Registry) Find(ctx context.Context, resourcesID string) (uri string, fo
 	}
 	uri, err = r.know(&answer.Repositories[0])
 	return uri, err == nil, err
+}
+
+// Expect returns the URI that the repository of a deployment has or will have.
+func (r *Registry) Expect(ctx context.Context, resourcesID string) (uri string, err error) {
+	uri, found, err := r.Find(ctx, resourcesID)
+	if err != nil || found {
+		return uri, err
+	}
+	t, err := r.login(ctx)
+	if err != nil {
+		return "", err
+	}
+	return t.host + "/" + RepositoryName(resourcesID), nil
 }
 
 // know takes down which host a repository lies on: that one gets the log-in.
@@ -173,12 +186,14 @@ func (r *Registry) login(ctx context.Context) (token, error) {
 	if err != nil || !ok {
 		return token{}, errs.Unavailable(Reason, "ECR gives a log-in that is not of the form user:password in base64")
 	}
-	if u, err := url.Parse(aws.ToString(data.ProxyEndpoint)); err == nil && u.Host != "" {
-		r.hosts[u.Host] = true
+	endpoint, err := url.Parse(aws.ToString(data.ProxyEndpoint))
+	if err != nil || endpoint.Host == "" {
+		return token{}, errs.Unavailable(Reason, "ECR answers %q as the address of the registry, which is none", aws.ToString(data.ProxyEndpoint))
 	}
+	r.hosts[endpoint.Host] = true
 	// A log-in that ends sooner than the margin is used for half of its time.
 	left := aws.ToTime(data.ExpiresAt).Sub(r.now())
-	r.token = token{username: username, password: password, renewal: r.now().Add(max(left-margin, left/2))}
+	r.token = token{username: username, password: password, host: endpoint.Host, renewal: r.now().Add(max(left-margin, left/2))}
 	return r.token, nil
 }
 

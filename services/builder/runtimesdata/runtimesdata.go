@@ -188,6 +188,15 @@ func (t *Table) Runtimes(platformName string) ([]Runtime, error) {
 	return runtimes, nil
 }
 
+// Architectures lists those that a platform runs a language on.
+func (t *Table) Architectures(platformName, languageName string) ([]string, error) {
+	l, ok := t.platforms[platformName].Languages[languageName]
+	if !ok {
+		return nil, errs.Unimplemented(ReasonNotSupported, "platform %s does not run %s", platformName, languageName).With("platform", platformName).With("language", languageName)
+	}
+	return slices.Clone(l.Architectures), nil
+}
+
 // EndOfLife returns the last day on which a version is mended and whether that day lies before now.
 func (t *Table) EndOfLife(languageName, version string, now time.Time) (day string, over bool) {
 	day = t.languages[languageName][version]

@@ -49,7 +49,7 @@ func TestResolveRefuses(t *testing.T) {
 		"architecture":   {Choice{Platform: "local", Architecture: "arm"}, codes.InvalidArgument, ReasonArchitectureUnknown, "did you mean arm64?"},
 		"no arm there":   {Choice{Platform: "gcp", Architecture: "arm64"}, codes.Unimplemented, ReasonNotSupported, "platform gcp does not run python on arm64"},
 		"variant":        {Choice{Platform: "local", Language: "nodejs", Variant: "bun"}, codes.Unimplemented, ReasonNotSupported, "no runtime for variant bun of nodejs"},
-		"system variant": {Choice{Platform: "local", SystemVariant: "container"}, codes.Unimplemented, ReasonNotSupported, "does not deploy functions as container"},
+		"system variant": {Choice{Platform: "local", SystemVariant: "function-gen1"}, codes.Unimplemented, ReasonNotSupported, "does not deploy functions as function-gen1"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
