@@ -597,28 +597,44 @@ func (s *Stand) changeAlias(w http.ResponseWriter, q *request, fn *function, at 
 }
 
 func (s *Stand) deleteFunction(w http.ResponseWriter, q *request, fn *function, at route) *refusal {
+	if at.qualifier != "" {
+		return s.deleteVersion(w, q, fn, at.qualifier)
+	}
 	a, no := s.relay(w, q, q.body)
 	if a == nil {
 		return no
 	}
 	fn.mu.Lock()
-	var gone []*snapshot
-	if at.qualifier == "" {
-		gone = append(gone, fn.latest)
-		for _, v := range fn.versions {
-			gone = append(gone, v)
-		}
-	} else if v := fn.versions[at.qualifier]; v != nil {
+	gone := []*snapshot{fn.latest}
+	for _, v := range fn.versions {
 		gone = append(gone, v)
-		delete(fn.versions, at.qualifier)
 	}
 	fn.mu.Unlock()
-	if at.qualifier == "" {
-		s.lambda.remove(fn.name)
-	}
+	s.lambda.remove(fn.name)
 	for _, snap := range gone {
 		s.withdraw(q.Context(), snap)
 	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// deleteVersion removes a version. moto keeps it: it would give its number to a later version, which Lambda never does.
+func (s *Stand) deleteVersion(w http.ResponseWriter, q *request, fn *function, number string) *refusal {
+	fn.mu.Lock()
+	gone := fn.versions[number]
+	for alias, target := range fn.aliases {
+		if target == number {
+			fn.mu.Unlock()
+			return refuse(http.StatusConflict, "ResourceConflictException",
+				"Unable to delete version because the following aliases reference it: [%s]", alias)
+		}
+	}
+	delete(fn.versions, number)
+	fn.mu.Unlock()
+	if gone == nil {
+		return notFound("Function", s.arn(fn.name+":"+number))
+	}
+	s.withdraw(q.Context(), gone)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
