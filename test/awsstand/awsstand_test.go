@@ -183,3 +183,55 @@ func TestInvocationRunsWhatWasUploaded(t *testing.T) {
 		}
 	}
 }
+
+func TestInsightsFiltersAndIsLate(t *testing.T) {
+	t.Parallel()
+	s := awsstand.Start(t, awsstand.Options{Faults: awsstand.Faults{InsightsPolls: 1, LogDelay: 300 * time.Millisecond}})
+	create(t, s, "echo", role(t, s, "r", logging), echo)
+	first, _ := invoke(t, s, "echo").body["id"].(string)
+	second, _ := invoke(t, s, "echo").body["id"].(string)
+	client := cloudwatchlogs.NewFromConfig(clientConfig(s))
+	ask := func(filter string) (rows []string, running int) {
+		t.Helper()
+		started, err := client.StartQuery(t.Context(), &cloudwatchlogs.StartQueryInput{
+			LogGroupName: aws.String("/aws/lambda/echo"), StartTime: aws.Int64(time.Now().Add(-time.Minute).Unix()), EndTime: aws.Int64(time.Now().Add(time.Minute).Unix()),
+			QueryString: aws.String("fields @timestamp, @message | filter @message like /^REPORT RequestId:/" + filter + " | sort @timestamp asc | limit 10"),
+		})
+		if code(err) == "ResourceNotFoundException" {
+			return nil, 0 // the log has not come yet
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for {
+			out, err := client.GetQueryResults(t.Context(), &cloudwatchlogs.GetQueryResultsInput{QueryId: started.QueryId})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if out.Status != "Complete" {
+				running++
+				continue
+			}
+			for _, row := range out.Results {
+				rows = append(rows, *row[1].Value)
+			}
+			return rows, running
+		}
+	}
+	if rows, _ := ask(""); len(rows) != 0 {
+		t.Errorf("the log is there at once: %q", rows)
+	}
+	var rows []string
+	for until := time.Now().Add(10 * time.Second); len(rows) < 2 && time.Now().Before(until); time.Sleep(10 * time.Millisecond) {
+		var running int
+		if rows, running = ask(""); len(rows) > 0 && running != 1 {
+			t.Errorf("the query was running for %d polls", running)
+		}
+	}
+	if len(rows) != 2 || !strings.Contains(rows[0], first) || !strings.Contains(rows[1], second) {
+		t.Errorf("the reports are %q", rows)
+	}
+	if rows, _ := ask(" | filter @message like /" + second + "|none/"); len(rows) != 1 || !strings.Contains(rows[0], second) {
+		t.Errorf("the reports of %s are %q", second, rows)
+	}
+}

@@ -281,9 +281,17 @@ var localArchitectures = map[string]typev1.Architecture{
 func (s *Stand) localConfiguration(snap *snapshot) (*localv1.LocalConfiguration, error) {
 	c := snap.config
 	role := s.keys.issue("ASIA", c.Role)
+	kind, endpoint := s.archives, s.Endpoint
+	if snap.code.image != "" {
+		kind = localv1.SandboxKind_SANDBOX_KIND_DOCKER
+	}
+	if kind == localv1.SandboxKind_SANDBOX_KIND_DOCKER {
+		endpoint = s.containers
+	}
 	out := &localv1.LocalConfiguration{
-		Handler: c.Handler, TimeoutSeconds: int32(c.Timeout), MemoryMb: int32(c.MemorySize), Environment: map[string]string{
-			"AWS_REGION": s.Region, "AWS_DEFAULT_REGION": s.Region, "AWS_ENDPOINT_URL": s.endpointForFunctions(),
+		SandboxKind: kind, Handler: c.Handler, TimeoutSeconds: int32(c.Timeout), MemoryMb: int32(c.MemorySize),
+		Environment: map[string]string{
+			"AWS_REGION": s.Region, "AWS_DEFAULT_REGION": s.Region, "AWS_ENDPOINT_URL": endpoint,
 		},
 		SecretEnvironment: map[string]string{
 			"AWS_ACCESS_KEY_ID": role.accessKey, "AWS_SECRET_ACCESS_KEY": role.secret, "AWS_SESSION_TOKEN": role.token,
@@ -300,14 +308,4 @@ func (s *Stand) localConfiguration(snap *snapshot) (*localv1.LocalConfiguration,
 		}
 	}
 	return out, nil
-}
-
-// endpointForFunctions is where functions reach the stand.
-func (s *Stand) endpointForFunctions() string { return s.Endpoint }
-
-// imagePresent refuses images that are not in the registry.
-func (s *Stand) imagePresent(*request, string) *refusal { return nil }
-
-func (s *Stand) deployImage(context.Context, *snapshot, *localv1.LocalConfiguration) error {
-	return errs.Unimplemented("IMAGES", "no images")
 }

@@ -88,6 +88,10 @@ func (s *Stand) serve(w http.ResponseWriter, q *request) *refusal {
 		defer s.roles.forget()
 		s.pass.ServeHTTP(w, q.Request)
 		return nil
+	case "logs":
+		return s.serveLogs(w, q)
+	case "ecr":
+		return s.serveECR(w, q)
 	case "dynamodb":
 		if s.tables != nil {
 			s.tables.ServeHTTP(w, q.Request)

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -33,8 +35,11 @@ const (
 type Options struct {
 	// Region of the stand; empty means us-east-1.
 	Region string
-	// Sandbox is the kind of sandbox that functions run in: process, docker or auto; empty means process.
+	// Sandbox is the kind of sandbox that functions run in which are archives: process or docker; empty means process.
 	Sandbox string
+	// Registry asks for a registry of images behind ECR, and for docker sandboxes, in which functions run that are images.
+	// The test is skipped where docker-registry is not installed or no Docker Engine answers.
+	Registry bool
 	// Faults are scripted from the beginning.
 	Faults Faults
 }
@@ -49,37 +54,49 @@ type Stand struct {
 	AccessKey, SecretKey string
 	// Account is the account's number.
 	Account string
+	// Registry is host and port of the registry of images; empty where the test did not ask for one.
+	Registry string
 
-	t       testing.TB
-	ctx     context.Context // ends when the stand does
-	moto    *moto
-	host    localv1.LocalServiceClient
-	pass    *httputil.ReverseProxy
-	tables  http.Handler // nil where moto keeps the tables
-	keys    *keyring
-	script  *script
-	calls   *journal
-	lambda  *functions
-	logs    *logs
-	roles   roles
-	running sync.WaitGroup // what goes on without a request that waits for it
+	// containers is the endpoint that functions in containers use, archives the kind of sandbox that archives run in.
+	containers string
+	archives   localv1.SandboxKind
+
+	t        testing.TB
+	ctx      context.Context // ends when the stand does
+	moto     *moto
+	host     localv1.LocalServiceClient
+	pass     *httputil.ReverseProxy
+	tables   http.Handler // nil where moto keeps the tables
+	keys     *keyring
+	script   *script
+	calls    *journal
+	lambda   *functions
+	logs     *logs
+	roles    roles
+	insights insights
+	images   *registry      // nil where the test needs none
+	running  sync.WaitGroup // what goes on without a request that waits for it
 }
 
 // Start runs a stand until the end of the test. Where moto is not installed the test is skipped.
 func Start(t testing.TB, o Options) *Stand {
 	t.Helper()
-	region := cmp.Or(o.Region, defaultRegion)
+	region, kind := cmp.Or(o.Region, defaultRegion), cmp.Or(o.Sandbox, "process")
+	kinds := kind
+	if o.Registry {
+		kinds = "auto"
+	}
 	m := startMoto(t, region)
 	process := apptest.StartWith(t, apptest.Options{Name: "aws-host", Sets: []string{
-		"local.sandbox=" + cmp.Or(o.Sandbox, "process"), "local.cpu_share=false", "local.max_concurrency=1000",
+		"local.sandbox=" + kinds, "local.cpu_share=false", "local.max_concurrency=1000",
 		// The suite's own local platform begins at its default ports.
 		"local.first_port=0", "local.last_port=0",
 	}}, local.Setup)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	s := &Stand{
 		Region: region, Account: accountID, t: t, ctx: ctx, moto: m,
-		host: localv1.NewLocalServiceClient(process.Conn("local")),
-		keys: newKeyring(), script: newScript(o.Faults), calls: &journal{}, lambda: newFunctions(),
+		host:     localv1.NewLocalServiceClient(process.Conn("local")),
+		archives: sandboxKinds[kind], keys: newKeyring(), script: newScript(o.Faults), calls: &journal{}, lambda: newFunctions(),
 	}
 	owner := s.keys.issue("AKIA", "")
 	s.AccessKey, s.SecretKey = owner.accessKey, owner.secret
@@ -96,31 +113,68 @@ func Start(t testing.TB, o Options) *Stand {
 			w.WriteHeader(http.StatusBadGateway)
 		},
 	}
-	s.listen(ctx, cancel)
+	if o.Registry {
+		s.startRegistry()
+	}
+	s.listen(ctx, cancel, s.forContainers(o.Registry || kind == "docker"))
 	return s
 }
 
-// listen serves requests until the end of the test, and then ends what goes on in the background.
-func (s *Stand) listen(ctx context.Context, cancel context.CancelFunc) {
+var sandboxKinds = map[string]localv1.SandboxKind{
+	"process": localv1.SandboxKind_SANDBOX_KIND_PROCESS, "docker": localv1.SandboxKind_SANDBOX_KIND_DOCKER,
+}
+
+// forContainers finds the address under which containers reach this machine; empty where none are wanted.
+func (s *Stand) forContainers(wanted bool) string {
 	s.t.Helper()
-	var lc net.ListenConfig
-	listener, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
+	if !wanted {
+		return ""
+	}
+	host, err := s.host.GetHost(s.ctx, &localv1.GetHostRequest{})
 	if err != nil {
-		cancel()
 		s.t.Fatal(err)
 	}
-	s.Endpoint = (&url.URL{Scheme: "http", Host: listener.Addr().String()}).String()
+	if !slices.Contains(host.GetSandboxKinds(), localv1.SandboxKind_SANDBOX_KIND_DOCKER) {
+		s.t.Skip("needs a Docker Engine: " + host.GetSandboxNotes()["docker"])
+	}
+	return host.GetDockerStoreHost()
+}
+
+// listen serves requests until the end of the test, and then ends what goes on in the background.
+func (s *Stand) listen(ctx context.Context, cancel context.CancelFunc, containers string) {
+	s.t.Helper()
 	server := &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second}
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
+	served := make(chan error, 2)
+	serve := func(host string) string {
+		s.t.Helper()
+		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort(host, "0"))
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		go func() { served <- server.Serve(listener) }()
+		return listener.Addr().String()
+	}
+	endpoint := func(host string) string { return (&url.URL{Scheme: "http", Host: host}).String() }
+	s.Endpoint = endpoint(serve("127.0.0.1"))
+	s.containers = s.Endpoint
+	servers := 1
+	if net.ParseIP(containers) != nil {
+		s.containers = endpoint(serve(containers))
+		servers++
+	} else if containers != "" { // a name by which containers reach loopback addresses
+		_, port, _ := net.SplitHostPort(strings.TrimPrefix(s.Endpoint, "http://"))
+		s.containers = endpoint(net.JoinHostPort(containers, port))
+	}
 	s.running.Go(s.logs.write)
 	s.t.Cleanup(func() {
 		cancel()
 		if err := server.Close(); err != nil {
 			s.t.Errorf("awsstand: close: %v", err)
 		}
-		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
-			s.t.Errorf("awsstand: serve: %v", err)
+		for range servers {
+			if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+				s.t.Errorf("awsstand: serve: %v", err)
+			}
 		}
 		s.running.Wait()
 	})
