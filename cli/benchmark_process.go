@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -43,6 +44,9 @@ func (a *app) benchmarkProcessCommand() *cobra.Command {
 					return err
 				}
 				show.Note("%d invocations got metrics, %d have none yet; results: %s", summary.GetFoundCount(), summary.GetMissingCount(), output)
+				if ids := summary.GetMissingRequestIds(); len(ids) > 0 {
+					show.Note("without metrics: %s; platforms write their logs minutes late, so run 'sebs benchmark process' again later", some(ids))
+				}
 				format, err := a.format()
 				if err != nil {
 					return err
@@ -53,6 +57,23 @@ func (a *app) benchmarkProcessCommand() *cobra.Command {
 	}
 	f.add(cmd, a)
 	return cmd
+}
+
+// some names the first of many request ids.
+func some(ids []string) string {
+	const shown = 3
+	if len(ids) <= shown {
+		return strings.Join(ids, ", ")
+	}
+	return strings.Join(ids[:shown], ", ") + ", …"
+}
+
+// metricsMessage tells which function's metrics are fetched, and what is waited for.
+func metricsMessage(p *metricsv1.DownloadMetricsMetadata) string {
+	if p.GetMessage() == "" {
+		return p.GetFunction()
+	}
+	return p.GetFunction() + ": " + p.GetMessage()
 }
 
 // processFile streams a result file to the service and what comes back into another file, so that neither side ever
@@ -83,7 +104,7 @@ func processFile(ctx context.Context, s *session, show *display.Display, input, 
 				return errs.FromStatus(err)
 			}
 			if p := part.GetProgress(); p != nil {
-				show.Update(display.Step{Phase: "metrics", Message: p.GetFunction(), Current: p.GetFoundCount(), Total: p.GetTotalCount()})
+				show.Update(display.Step{Phase: "metrics", Message: metricsMessage(p), Current: p.GetFoundCount(), Total: p.GetTotalCount()})
 			}
 			if part.GetSummary() != nil {
 				summary = part.GetSummary()

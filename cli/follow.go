@@ -71,7 +71,7 @@ func stepOf(op *longrunningpb.Operation) display.Step {
 	case *deployerv1.DeployMetadata:
 		return display.Step{Phase: m.GetPhase(), Message: m.GetMessage(), Current: m.GetCurrent(), Total: m.GetTotal()}
 	case *metricsv1.DownloadMetricsMetadata:
-		return display.Step{Phase: "metrics", Message: m.GetFunction(), Current: m.GetFoundCount(), Total: m.GetTotalCount()}
+		return display.Step{Phase: "metrics", Message: metricsMessage(m), Current: m.GetFoundCount(), Total: m.GetTotalCount()}
 	}
 	return display.Step{}
 }

@@ -147,7 +147,7 @@ func BenchmarkProcess10000Results(b *testing.B) {
 	s := &service{scratch: b.TempDir(), prices: testBook(b), log: slog.New(slog.DiscardHandler), platforms: func(context.Context, string, driver.Scope) (providerMetrics, error) {
 		return all, nil
 	}}
-	options, err := newFetchOptions(nil, nil, func(string, int64, int64) {})
+	options, err := newFetchOptions(nil, nil, slog.New(slog.DiscardHandler), func(progress) {})
 	if err != nil {
 		b.Fatal(err)
 	}

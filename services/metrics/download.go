@@ -16,8 +16,8 @@ import (
 )
 
 // downloadRun fetches the platforms' metrics for a run's invocations and puts them into the stored records.
-func (s *service) downloadRun(ctx context.Context, in *metricsv1.DownloadMetricsRequest, progress func(string, int64, int64)) (*metricsv1.DownloadMetricsResponse, error) {
-	options, err := newFetchOptions(in.GetExtend(), in.GetWait(), progress)
+func (s *service) downloadRun(ctx context.Context, in *metricsv1.DownloadMetricsRequest, tell func(progress)) (*metricsv1.DownloadMetricsResponse, error) {
+	options, err := newFetchOptions(in.GetExtend(), in.GetWait(), s.log, tell)
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,8 @@ import (
 	"os"
 	"time"
 
+	"google.golang.org/grpc/codes"
+
 	metricsv1 "github.com/sebs-suite/sebs/gen/go/sebs/metrics/v1"
 	"github.com/sebs-suite/sebs/internal/errs"
 	"github.com/sebs-suite/sebs/internal/sebsformat"
@@ -75,19 +77,41 @@ func (p *processing) scan() error {
 	return err
 }
 
-// fill fetches the metrics. The deployment, when given, wins over what the file says.
-func (p *processing) fill(ctx context.Context, deployment string, options fetchOptions) error {
-	platform, scope := p.header.Config.Platform(), driver.Scope{}
+// place returns the platform of the file's functions, and as whom and where it is asked. A deployment that the file names and that
+// is not known here, since the file came from another suite or the deployment is gone, is asked for with the default credential.
+func (p *processing) place(ctx context.Context, deployment string) (platform string, scope driver.Scope, err error) {
 	if deployment != "" {
-		platform = platformOf(deployment)
 		d, err := p.service.deployments.GetDeployment(ctx, deployment)
 		if err != nil {
-			return fmt.Errorf("process results: %w", err)
+			return "", driver.Scope{}, fmt.Errorf("process results: %w", err)
 		}
-		scope = scopeOf(d)
+		return platformOf(deployment), scopeOf(d), nil
 	}
+	config := &p.header.Config
+	platform, scope = config.Platform(), driver.Scope{Region: config.Region()}
 	if platform == "" {
-		return errs.Fields(errs.Field("deployment", "is needed: the file names no platform (config.deployment.name)"))
+		return "", driver.Scope{}, errs.Fields(errs.Field("deployment", "is needed: the file names no platform (config.deployment.name)"))
+	}
+	id := config.ResourcesID()
+	if id == "" {
+		return platform, scope, nil
+	}
+	d, err := p.service.deployments.GetDeployment(ctx, "platforms/"+platform+"/deployments/"+id)
+	switch {
+	case err == nil:
+		return platform, scopeOf(d), nil
+	case !errs.Is(err, codes.NotFound) && !errs.Is(err, codes.InvalidArgument):
+		p.service.log.Warn("the deployment of a result file is not known; its platform is asked with the default credential",
+			"platform", platform, "deployment", id, "error", err)
+	}
+	return platform, scope, nil
+}
+
+// fill fetches the metrics. The deployment, when given, wins over what the file says.
+func (p *processing) fill(ctx context.Context, deployment string, options fetchOptions) error {
+	platform, scope, err := p.place(ctx, deployment)
+	if err != nil {
+		return err
 	}
 	begin, end := epoch(p.header.BeginSeconds), epoch(p.header.EndSeconds)
 	functions := make([]*functionRequests, 0, len(p.functions))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"path"
 	"slices"
 	"strings"
@@ -12,19 +13,22 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	metricsv1 "github.com/sebs-suite/sebs/gen/go/sebs/metrics/v1"
 	"github.com/sebs-suite/sebs/internal/errs"
 	"github.com/sebs-suite/sebs/platform/faas/driver"
 	"github.com/sebs-suite/sebs/services/metrics/results"
 )
 
 const (
-	// defaultWait is how long requests without metrics are asked for again; the local platform knows them when it answers.
-	defaultWait      = 60 * time.Second
+	// defaultWait is how long requests without metrics are asked for again: a cloud's logs are late by seconds to minutes. The
+	// local platform knows its metrics when it answers.
+	defaultWait      = 5 * time.Minute
 	defaultWaitLocal = 2 * time.Second
 	// settled is how old a call must be for its metrics to be there if they ever come.
 	settled = 15 * time.Minute
-	// Pauses between two questions.
-	firstPause, longestPause = 250 * time.Millisecond, 5 * time.Second
+	// Pauses between two questions. Each question is paid for in a cloud, by the amount of logs that it reads.
+	firstPause, longestPause           = 2 * time.Second, 15 * time.Second
+	firstPauseLocal, longestPauseLocal = 250 * time.Millisecond, 5 * time.Second
 	// clockSlack widens the time range, since the platform's clock is not ours.
 	clockSlack = 2 * time.Second
 	// namedRequests is up to how many requests are named in the question instead of asking for the whole range.
@@ -70,11 +74,26 @@ type fetchOptions struct {
 	// wait is nil for the platform's default.
 	wait *time.Duration
 	// progress is told after every question.
-	progress func(function string, found, total int64)
+	progress func(progress)
+	// pauses overrides the first and the longest pause between two questions, for tests.
+	pauses [2]time.Duration
+	log    *slog.Logger
 }
 
-func newFetchOptions(extend, wait *durationpb.Duration, progress func(string, int64, int64)) (fetchOptions, error) {
-	o := fetchOptions{extend: extend.AsDuration(), progress: progress}
+// progress is how far a download is.
+type progress struct {
+	function     string
+	found, total int64
+	// message says what is waited for; empty while nothing is.
+	message string
+}
+
+func (p progress) proto() *metricsv1.DownloadMetricsMetadata {
+	return &metricsv1.DownloadMetricsMetadata{Function: p.function, FoundCount: p.found, TotalCount: p.total, Message: p.message}
+}
+
+func newFetchOptions(extend, wait *durationpb.Duration, log *slog.Logger, tell func(progress)) (fetchOptions, error) {
+	o := fetchOptions{extend: extend.AsDuration(), progress: tell, log: log}
 	if wait != nil {
 		given := wait.AsDuration()
 		o.wait = &given
@@ -97,23 +116,49 @@ func (o fetchOptions) patience(platform string) time.Duration {
 	}
 }
 
-// fetch asks the platform until the metrics of every request are known or the time is up. Requests that it does not know stay missing.
+// pausesOf returns the first and the longest pause between two questions to a platform.
+func (o fetchOptions) pausesOf(platform string) (first, longest time.Duration) {
+	switch {
+	case o.pauses[0] > 0:
+		return o.pauses[0], o.pauses[1]
+	case platform == "local":
+		return firstPauseLocal, longestPauseLocal
+	default:
+		return firstPause, longestPause
+	}
+}
+
+// fetch asks the platform until the metrics of every request are known or the time is up. Requests that it does not know stay
+// missing. A platform that refuses for a moment, as one does that is asked too often, is asked again; it is an error only if no
+// question was answered.
 func fetch(ctx context.Context, source providerMetrics, f *functionRequests, platform string, o fetchOptions) error {
 	deadline := time.Now().Add(o.patience(platform))
 	if latest := f.end.Add(settled); latest.Before(deadline) {
 		deadline = latest
 	}
-	total := int64(len(f.found))
-	for pause := firstPause; ; pause = min(2*pause, longestPause) {
-		if err := f.ask(ctx, source, o.extend); err != nil {
-			if errs.Is(err, codes.NotFound) {
-				// The function is gone, and its logs with it.
-				return nil
-			}
+	now := progress{function: f.id, total: int64(len(f.found))}
+	answered := false
+	pause, longest := o.pausesOf(platform)
+	for ; ; pause = min(2*pause, longest) {
+		err := f.ask(ctx, source, o.extend)
+		over := time.Now().Add(pause).After(deadline)
+		switch {
+		case err == nil:
+			answered = true
+		case errs.Is(err, codes.NotFound):
+			// The function is gone, and its logs with it.
+			return nil
+		case ctx.Err() != nil, !passing(err), over && !answered:
 			return fmt.Errorf("download metrics of function %s: %w", f.id, err)
+		default:
+			o.log.Warn("a platform does not answer for its metrics", "platform", platform, "function", f.id, "again", !over, "error", err)
 		}
-		o.progress(f.id, f.got, total)
-		if f.missing() == 0 || time.Now().Add(pause).After(deadline) {
+		if now.found, now.message = f.got, ""; f.missing() > 0 && !over {
+			now.message = fmt.Sprintf("%d of %d calls are not in the platform's logs yet; asking again for %s at most",
+				f.missing(), now.total, time.Until(deadline).Round(time.Second))
+		}
+		o.progress(now)
+		if f.missing() == 0 || over {
 			return nil
 		}
 		select {
@@ -122,6 +167,11 @@ func fetch(ctx context.Context, source providerMetrics, f *functionRequests, pla
 		case <-time.After(pause):
 		}
 	}
+}
+
+// passing tells whether a question that failed may be answered later.
+func passing(err error) bool {
+	return slices.Contains([]codes.Code{codes.Unavailable, codes.ResourceExhausted, codes.DeadlineExceeded, codes.Aborted}, errs.Code(err))
 }
 
 func (f *functionRequests) ask(ctx context.Context, source providerMetrics, extend time.Duration) error {

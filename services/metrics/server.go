@@ -134,7 +134,7 @@ func (s *server) DownloadMetrics(ctx context.Context, in *metricsv1.DownloadMetr
 	if (in.GetRun() == "") == (len(in.GetResultsJson()) == 0) {
 		return nil, errs.Fields(errs.Field("run", "or results_json must be given, and not both"))
 	}
-	if _, err := newFetchOptions(in.GetExtend(), in.GetWait(), nil); err != nil {
+	if _, err := newFetchOptions(in.GetExtend(), in.GetWait(), nil, nil); err != nil {
 		return nil, err
 	}
 	spec := operations.Spec{Service: "metrics", Kind: kindDownload, Metadata: &metricsv1.DownloadMetricsMetadata{}, Request: in}
@@ -158,10 +158,8 @@ func (s *server) resumeDownload(ctx context.Context, h *operations.Handle, reque
 	return s.downloadRun(ctx, h, in)
 }
 
-func progressTo(h *operations.Handle) func(string, int64, int64) {
-	return func(function string, found, total int64) {
-		h.Update(&metricsv1.DownloadMetricsMetadata{Function: function, FoundCount: found, TotalCount: total})
-	}
+func progressTo(h *operations.Handle) func(progress) {
+	return func(now progress) { h.Update(now.proto()) }
 }
 
 func (s *server) downloadRun(ctx context.Context, h *operations.Handle, in *metricsv1.DownloadMetricsRequest) (proto.Message, error) {
@@ -173,7 +171,7 @@ func (s *server) downloadRun(ctx context.Context, h *operations.Handle, in *metr
 }
 
 func (s *server) downloadFile(ctx context.Context, h *operations.Handle, in *metricsv1.DownloadMetricsRequest) (_ proto.Message, err error) {
-	options, err := newFetchOptions(in.GetExtend(), in.GetWait(), progressTo(h))
+	options, err := newFetchOptions(in.GetExtend(), in.GetWait(), s.service.log, progressTo(h))
 	if err != nil {
 		return nil, err
 	}
@@ -218,11 +216,9 @@ func (s *server) ProcessResults(stream grpc.BidiStreamingServer[metricsv1.Proces
 	if options == nil {
 		return errs.Fields(errs.Field("options", "must be in the first message"))
 	}
-	fetching, err := newFetchOptions(options.GetExtend(), options.GetWait(), func(function string, found, total int64) {
+	fetching, err := newFetchOptions(options.GetExtend(), options.GetWait(), s.service.log, func(now progress) {
 		// A client that is gone is noticed at the next chunk.
-		_ = stream.Send(&metricsv1.ProcessResultsResponse{Part: &metricsv1.ProcessResultsResponse_Progress{
-			Progress: &metricsv1.DownloadMetricsMetadata{Function: function, FoundCount: found, TotalCount: total},
-		}})
+		_ = stream.Send(&metricsv1.ProcessResultsResponse{Part: &metricsv1.ProcessResultsResponse_Progress{Progress: now.proto()}})
 	})
 	if err != nil {
 		return err

@@ -432,7 +432,7 @@ func TestProcessResultsRefuses(t *testing.T) {
 		"not JSON":         {&metricsv1.ProcessResultsOptions{}, []byte("hello"), codes.InvalidArgument, "not JSON"},
 		"empty":            {&metricsv1.ProcessResultsOptions{}, nil, codes.InvalidArgument, "ends too early"},
 		"no platform":      {&metricsv1.ProcessResultsOptions{}, bytes.Replace(good, []byte(`"name": "local"`), []byte(`"name": ""`), 1), codes.InvalidArgument, "deployment"},
-		"cloud":            {&metricsv1.ProcessResultsOptions{}, bytes.Replace(good, []byte(`"name": "local"`), []byte(`"name": "aws"`), 1), codes.Unimplemented, "aws"},
+		"cloud":            {&metricsv1.ProcessResultsOptions{}, bytes.Replace(good, []byte(`"name": "local"`), []byte(`"name": "gcp"`), 1), codes.Unimplemented, "gcp"},
 		"unknown platform": {&metricsv1.ProcessResultsOptions{}, bytes.Replace(good, []byte(`"name": "local"`), []byte(`"name": "moon"`), 1), codes.InvalidArgument, "moon"},
 		"negative":         {&metricsv1.ProcessResultsOptions{Wait: durationpb.New(-1)}, good, codes.InvalidArgument, "negative"},
 	} {

@@ -17,7 +17,9 @@ import (
 	typev1 "github.com/sebs-suite/sebs/gen/go/sebs/type/v1"
 	"github.com/sebs-suite/sebs/internal/app"
 	"github.com/sebs-suite/sebs/internal/errs"
+	"github.com/sebs-suite/sebs/platform/awsconfig"
 	"github.com/sebs-suite/sebs/platform/faas"
+	"github.com/sebs-suite/sebs/platform/faas/aws"
 	"github.com/sebs-suite/sebs/platform/faas/driver"
 	"github.com/sebs-suite/sebs/platform/faas/local"
 	"github.com/sebs-suite/sebs/services/metrics/prices"
@@ -70,7 +72,7 @@ func (c *Config) limits() results.IngestLimits {
 	return limits
 }
 
-// Setup builds the metrics service with the platforms of this build: local.
+// Setup builds the metrics service with the platforms of this build: aws and local.
 func Setup(_ context.Context, p *app.Process) error {
 	config := defaultConfig()
 	if err := p.Section("metrics", &config); err != nil {
@@ -102,7 +104,12 @@ func Setup(_ context.Context, p *app.Process) error {
 	if err != nil {
 		return err
 	}
+	opener, err := awsconfig.ForProcess(p)
+	if err != nil {
+		return err
+	}
 	table := faas.Table{
+		"aws":   aws.Open(opener, aws.Options{Log: p.Log}),
 		"local": func(context.Context, driver.Scope) (driver.Driver, error) { return local.New(c.local), nil },
 	}
 	s := &server{operations: p.Operations, service: &service{

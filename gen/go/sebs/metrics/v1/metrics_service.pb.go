@@ -913,7 +913,7 @@ type DownloadMetricsRequest struct {
 	Deployment string `protobuf:"bytes,3,opt,name=deployment,proto3" json:"deployment,omitempty"`
 	// How far the time range is widened on both sides.
 	Extend *durationpb.Duration `protobuf:"bytes,4,opt,name=extend,proto3" json:"extend,omitempty"`
-	// How long to ask again for requests that the platform has not reported yet; absent means 60 seconds, 2 on the local platform.
+	// How long to ask again for requests that the platform has not reported yet; absent means 5 minutes, 2 seconds on the local platform.
 	Wait          *durationpb.Duration `protobuf:"bytes,5,opt,name=wait,proto3" json:"wait,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -992,7 +992,9 @@ type DownloadMetricsMetadata struct {
 	// How many requests have metrics.
 	FoundCount int64 `protobuf:"varint,2,opt,name=found_count,json=foundCount,proto3" json:"found_count,omitempty"`
 	// How many requests there are.
-	TotalCount    int64 `protobuf:"varint,3,opt,name=total_count,json=totalCount,proto3" json:"total_count,omitempty"`
+	TotalCount int64 `protobuf:"varint,3,opt,name=total_count,json=totalCount,proto3" json:"total_count,omitempty"`
+	// What is waited for, such as logs that are late; empty while nothing is.
+	Message       string `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1046,6 +1048,13 @@ func (x *DownloadMetricsMetadata) GetTotalCount() int64 {
 		return x.TotalCount
 	}
 	return 0
+}
+
+func (x *DownloadMetricsMetadata) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
 }
 
 // What a download gave.
@@ -1233,7 +1242,7 @@ type ProcessResultsOptions struct {
 	Deployment string `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
 	// How far the time range is widened on both sides.
 	Extend *durationpb.Duration `protobuf:"bytes,2,opt,name=extend,proto3" json:"extend,omitempty"`
-	// How long to ask again for requests that the platform has not reported yet; absent means 60 seconds, 2 on the local platform. Calls older than 15 minutes are asked for once.
+	// How long to ask again for requests that the platform has not reported yet; absent means 5 minutes, 2 seconds on the local platform. Calls older than 15 minutes are asked for once.
 	Wait *durationpb.Duration `protobuf:"bytes,3,opt,name=wait,proto3" json:"wait,omitempty"`
 	// Whether only the statistics are wanted: no platform is asked and no file answered.
 	StatisticsOnly bool `protobuf:"varint,4,opt,name=statistics_only,json=statisticsOnly,proto3" json:"statistics_only,omitempty"`
@@ -2295,13 +2304,14 @@ const file_sebs_metrics_v1_metrics_service_proto_rawDesc = "" +
 	"deployment\x18\x03 \x01(\tR\n" +
 	"deployment\x121\n" +
 	"\x06extend\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x06extend\x12-\n" +
-	"\x04wait\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x04wait\"w\n" +
+	"\x04wait\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x04wait\"\x91\x01\n" +
 	"\x17DownloadMetricsMetadata\x12\x1a\n" +
 	"\bfunction\x18\x01 \x01(\tR\bfunction\x12\x1f\n" +
 	"\vfound_count\x18\x02 \x01(\x03R\n" +
 	"foundCount\x12\x1f\n" +
 	"\vtotal_count\x18\x03 \x01(\x03R\n" +
-	"totalCount\"\xf9\x02\n" +
+	"totalCount\x12\x18\n" +
+	"\amessage\x18\x04 \x01(\tR\amessage\"\xf9\x02\n" +
 	"\x17DownloadMetricsResponse\x12\x1f\n" +
 	"\vfound_count\x18\x01 \x01(\x03R\n" +
 	"foundCount\x12#\n" +
