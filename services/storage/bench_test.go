@@ -18,7 +18,7 @@ import (
 func objectBench(b *testing.B) (*bench, *object.Store, string, string) {
 	h := start(b)
 	bucket := h.ensure(b, "platforms/suite/deployments/main", typev1.BucketRole_BUCKET_ROLE_DEPLOYMENT)
-	o, err := h.local.open(b.Context())
+	o, err := h.local.open(b.Context(), Scope{})
 	if err != nil {
 		b.Fatal(err)
 	}

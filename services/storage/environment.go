@@ -39,7 +39,7 @@ func (s *Service) functionEnvironment(ctx context.Context, d deployment, benchma
 }
 
 func (s *Service) objectEnvironment(ctx context.Context, d deployment, storeHost string) ([]variable, error) {
-	_, o, err := s.objects(ctx, d.platform)
+	_, o, err := s.objects(ctx, d)
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +56,7 @@ func (s *Service) objectEnvironment(ctx context.Context, d deployment, storeHost
 	}
 	address := hostPort(o.Endpoint)
 	if o.Embedded {
-		address, err = s.reach(relayKey{Kind: relayObjects, Host: storeHost}, address, s.objectTarget(d.platform))
+		address, err = s.reach(relayKey{Kind: relayObjects, Host: storeHost}, address, s.objectTarget(d))
 		if err != nil {
 			return nil, err
 		}
@@ -69,7 +69,7 @@ func (s *Service) objectEnvironment(ctx context.Context, d deployment, storeHost
 }
 
 func (s *Service) tableEnvironment(ctx context.Context, d deployment, benchmark, storeHost string) ([]variable, error) {
-	_, t, err := s.tables(ctx, d.platform)
+	_, t, err := s.tables(ctx, d)
 	if err != nil {
 		return nil, err
 	}
@@ -77,24 +77,36 @@ func (s *Service) tableEnvironment(ctx context.Context, d deployment, benchmark,
 	if err != nil {
 		return nil, err
 	}
-	address := hostPort(t.Endpoint)
-	if t.Embedded {
-		if storeHost == "" {
-			storeHost = "127.0.0.1"
-		}
-		address, err = s.reach(relayKey{Kind: relayTables, Host: storeHost, Deployment: d.id}, address, s.tableTarget(d.platform))
-		if err != nil {
-			return nil, err
-		}
-	}
-	out := []variable{
-		{name: "NOSQL_STORAGE_TYPE", value: t.FunctionType},
-		{name: "NOSQL_STORAGE_ENDPOINT", value: address},
+	out, err := s.tableStoreEnvironment(d, t, storeHost)
+	if err != nil {
+		return nil, err
 	}
 	for _, table := range tables {
 		out = append(out, variable{name: "NOSQL_STORAGE_TABLE_" + table.logical, value: table.Table})
 	}
 	return out, nil
+}
+
+// tableStoreEnvironment tells functions where the table store is, unless they know.
+func (s *Service) tableStoreEnvironment(d deployment, t *Tables, storeHost string) ([]variable, error) {
+	if t.FunctionType == "" {
+		return nil, nil
+	}
+	address := hostPort(t.Endpoint)
+	if t.Embedded {
+		if storeHost == "" {
+			storeHost = "127.0.0.1"
+		}
+		var err error
+		address, err = s.reach(relayKey{Kind: relayTables, Host: storeHost, Deployment: d.id}, address, s.tableTarget(d))
+		if err != nil {
+			return nil, err
+		}
+	}
+	return []variable{
+		{name: "NOSQL_STORAGE_TYPE", value: t.FunctionType},
+		{name: "NOSQL_STORAGE_ENDPOINT", value: address},
+	}, nil
 }
 
 // reach returns the address under which a function sees a store that listens on this machine's loopback. A host name
@@ -130,9 +142,9 @@ func (s *Service) reach(key relayKey, address string, t target) (string, error) 
 	return net.JoinHostPort(outside, port), err
 }
 
-func (s *Service) objectTarget(platform string) target {
+func (s *Service) objectTarget(d deployment) target {
 	return func(ctx context.Context) (string, error) {
-		_, o, err := s.objects(ctx, platform)
+		_, o, err := s.objects(ctx, d)
 		if err != nil {
 			return "", err
 		}
@@ -140,9 +152,9 @@ func (s *Service) objectTarget(platform string) target {
 	}
 }
 
-func (s *Service) tableTarget(platform string) target {
+func (s *Service) tableTarget(d deployment) target {
 	return func(ctx context.Context) (string, error) {
-		_, t, err := s.tables(ctx, platform)
+		_, t, err := s.tables(ctx, d)
 		if err != nil {
 			return "", err
 		}
@@ -153,12 +165,13 @@ func (s *Service) tableTarget(platform string) target {
 // Restore opens the relays of the last run again and keeps their ports in a file from now on. The stores that the
 // suite runs itself serve the platform "local".
 func (s *Service) Restore(file string) error {
+	local := deployment{platform: "local", id: anyDeployment}
 	return s.relays.restore(file, func(kind string) target {
 		switch kind {
 		case relayObjects:
-			return s.objectTarget("local")
+			return s.objectTarget(local)
 		case relayTables:
-			return s.tableTarget("local")
+			return s.tableTarget(local)
 		}
 		return nil
 	})

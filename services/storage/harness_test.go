@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"sync"
@@ -80,6 +81,12 @@ type bench struct {
 // start runs the service over gRPC in memory and its HTTP routes on loopback.
 func start(tb testing.TB) *bench {
 	tb.Helper()
+	return startWith(tb, nil)
+}
+
+// startWith is start with more platforms.
+func startWith(tb testing.TB, platforms map[string]Platform) *bench {
+	tb.Helper()
 	log := slog.New(slog.DiscardHandler)
 	b := &bench{records: &memory{data: map[string][]byte{}}, events: make(chan []byte, 1000)}
 	b.local = &localStores{dir: tb.TempDir(), log: log, notify: func(raw []byte) {
@@ -88,7 +95,9 @@ func start(tb testing.TB) *bench {
 		default:
 		}
 	}}
-	b.service = New(b.local.platforms(), b.records, log)
+	table := b.local.platforms()
+	maps.Copy(table, platforms)
+	b.service = New(table, b.records, log)
 	listener := bufconn.Listen(1 << 20)
 	server := grpc.NewServer(
 		grpc.MaxRecvMsgSize(16<<20),

@@ -41,7 +41,7 @@ type localStores struct {
 }
 
 // open returns the object store, and starts it the first time.
-func (l *localStores) open(ctx context.Context) (*Objects, error) {
+func (l *localStores) open(ctx context.Context, _ Scope) (*Objects, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.objects != nil {
@@ -135,7 +135,7 @@ func (l *localStores) created(e objects.Event) {
 
 // reachable asks the object store for a bucket that need not exist.
 func (l *localStores) reachable(ctx context.Context) error {
-	o, err := l.open(ctx)
+	o, err := l.open(ctx, Scope{})
 	if err != nil {
 		return err
 	}
@@ -144,7 +144,7 @@ func (l *localStores) reachable(ctx context.Context) error {
 }
 
 // openTables returns the table store, and starts it the first time, or again when it has ended.
-func (l *localStores) openTables(ctx context.Context) (*Tables, error) {
+func (l *localStores) openTables(ctx context.Context, _ Scope) (*Tables, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.tables != nil && (l.tableStore == nil || l.tableStore.Running()) {

@@ -36,7 +36,7 @@ type upload struct {
 
 // put stores an object from a stream. skipped tells that it existed and was left as it is.
 func (s *Service) put(ctx context.Context, u upload, body io.Reader) (o object.Object, skipped bool, err error) {
-	_, store, err := s.objects(ctx, u.deployment.platform)
+	_, store, err := s.objects(ctx, u.deployment)
 	if err != nil {
 		return object.Object{}, false, err
 	}
@@ -84,7 +84,7 @@ func (v *verified) Read(p []byte) (int, error) {
 
 // get opens an object or a range of it.
 func (s *Service) get(ctx context.Context, d deployment, bucket, key string, r object.Range) (io.ReadCloser, object.Object, error) {
-	_, store, err := s.objects(ctx, d.platform)
+	_, store, err := s.objects(ctx, d)
 	if err != nil {
 		return nil, object.Object{}, err
 	}
@@ -93,7 +93,7 @@ func (s *Service) get(ctx context.Context, d deployment, bucket, key string, r o
 
 // stat describes an object.
 func (s *Service) stat(ctx context.Context, d deployment, bucket, key string) (object.Object, error) {
-	_, store, err := s.objects(ctx, d.platform)
+	_, store, err := s.objects(ctx, d)
 	if err != nil {
 		return object.Object{}, err
 	}
@@ -102,7 +102,7 @@ func (s *Service) stat(ctx context.Context, d deployment, bucket, key string) (o
 
 // list returns a page of objects and the key to continue after.
 func (s *Service) list(ctx context.Context, d deployment, bucket, prefix, after string, limit int) ([]object.Object, string, error) {
-	_, store, err := s.objects(ctx, d.platform)
+	_, store, err := s.objects(ctx, d)
 	if err != nil {
 		return nil, "", err
 	}
@@ -111,7 +111,7 @@ func (s *Service) list(ctx context.Context, d deployment, bucket, prefix, after 
 
 // remove deletes an object; one that is not there is no error.
 func (s *Service) remove(ctx context.Context, d deployment, bucket, key string) error {
-	_, store, err := s.objects(ctx, d.platform)
+	_, store, err := s.objects(ctx, d)
 	if err != nil {
 		return err
 	}
@@ -142,7 +142,7 @@ func (h owned) same(o object.Object) bool {
 // readBucket calls f with every object of a bucket under a prefix, sub-folders included, that the reader does not
 // have yet, in order of the keys. f must read or close the body before it returns.
 func (s *Service) readBucket(ctx context.Context, d deployment, bucket, prefix string, have map[string]owned, f func(object.Object, io.Reader) error) error {
-	_, store, err := s.objects(ctx, d.platform)
+	_, store, err := s.objects(ctx, d)
 	if err != nil {
 		return err
 	}

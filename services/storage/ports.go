@@ -44,16 +44,25 @@ type Tables struct {
 	Driver, Endpoint, Region string
 	// Embedded tells that the suite runs the store itself, on this machine.
 	Embedded bool
-	// FunctionType is the value of NOSQL_STORAGE_TYPE that functions expect.
+	// FunctionType is the value of NOSQL_STORAGE_TYPE that functions expect; empty where functions find the store
+	// without being told.
 	FunctionType string
 }
 
+// Scope is the part of a platform that a deployment lies in, by its record. A deployment without a record, and requests
+// about the whole platform, have the zero Scope: the default credential in the configured region.
+type Scope struct {
+	Credential, Region string
+}
+
 // Platform says which stores serve a platform. The functions are called on first use and may start a store; they
-// must answer the same store each time.
+// must answer the same store each time for the same scope.
 type Platform struct {
-	Objects func(context.Context) (*Objects, error)
+	Objects func(context.Context, Scope) (*Objects, error)
 	// Tables is nil where the platform has none.
-	Tables func(context.Context) (*Tables, error)
+	Tables func(context.Context, Scope) (*Tables, error)
+	// Scoped is whether the stores depend on the scope; where not, it is always the zero one.
+	Scoped bool
 	// TablesUnused tells that no table can exist because the table store was never started; listing and cleaning
 	// then do not start it. Nil means it is not known.
 	TablesUnused func() bool

@@ -59,7 +59,7 @@ func (b *bench) address(t *testing.T, host string) (string, error) {
 func TestStoreHosts(t *testing.T) {
 	t.Parallel()
 	b := start(t)
-	store, err := b.local.open(t.Context())
+	store, err := b.local.open(t.Context(), Scope{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,7 +34,7 @@ func (s *Server) GetObjectStorage(ctx context.Context, in *storagev1.GetObjectSt
 	if err != nil {
 		return nil, err
 	}
-	_, o, err := s.service.objects(ctx, d.platform)
+	_, o, err := s.service.objects(ctx, d)
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +51,7 @@ func (s *Server) GetTableStorage(ctx context.Context, in *storagev1.GetTableStor
 	if err != nil {
 		return nil, err
 	}
-	_, t, err := s.service.tables(ctx, d.platform)
+	_, t, err := s.service.tables(ctx, d)
 	if err != nil {
 		return nil, err
 	}
@@ -171,7 +171,7 @@ func (s *Server) CorrectBucketName(ctx context.Context, in *storagev1.CorrectBuc
 	if err != nil {
 		return nil, err
 	}
-	_, o, err := s.service.objects(ctx, p)
+	_, o, err := s.service.objects(ctx, deployment{platform: p, id: anyDeployment})
 	if err != nil {
 		return nil, err
 	}

@@ -48,14 +48,34 @@ func (s *Service) platform(name string) (Platform, error) {
 	return Platform{}, errs.InvalidArgument("UNKNOWN_PLATFORM", "platform %q is unknown; this service knows %s", name, strings.Join(served, ", ")).With("platform", name)
 }
 
-func (s *Service) objects(ctx context.Context, platform string) (Platform, *Objects, error) {
-	p, err := s.platform(platform)
+// scope tells where a deployment's stores are.
+func (s *Service) scope(ctx context.Context, p Platform, d deployment) (Scope, error) {
+	if !p.Scoped || d.id == anyDeployment {
+		return Scope{}, nil
+	}
+	var rec typev1.Deployment
+	if _, err := s.records.Get(ctx, d.record(), &rec); err != nil {
+		if errs.Is(err, codes.NotFound) {
+			return Scope{}, nil
+		}
+		return Scope{}, fmt.Errorf("read deployment %s: %w", d.id, err)
+	}
+	return Scope{Credential: rec.GetCredential(), Region: rec.GetRegion()}, nil
+}
+
+// objects opens the object store of a deployment.
+func (s *Service) objects(ctx context.Context, d deployment) (Platform, *Objects, error) {
+	p, err := s.platform(d.platform)
 	if err != nil {
 		return Platform{}, nil, err
 	}
-	o, err := p.Objects(ctx)
+	scope, err := s.scope(ctx, p, d)
 	if err != nil {
-		return Platform{}, nil, fmt.Errorf("open the object store of platform %s: %w", platform, err)
+		return Platform{}, nil, err
+	}
+	o, err := p.Objects(ctx, scope)
+	if err != nil {
+		return Platform{}, nil, fmt.Errorf("open the object store of platform %s: %w", d.platform, err)
 	}
 	return p, o, nil
 }
@@ -74,7 +94,7 @@ func (s *Service) ensureBucket(ctx context.Context, d deployment, role typev1.Bu
 	if !ok {
 		return Bucket{}, errs.Fields(errs.Field("role", "must be deployment, benchmarks or experiments"))
 	}
-	p, o, err := s.objects(ctx, d.platform)
+	p, o, err := s.objects(ctx, d)
 	if err != nil {
 		return Bucket{}, err
 	}
@@ -179,7 +199,7 @@ func roleOf(d deployment, bucket string) typev1.BucketRole {
 
 // createBucket makes a bucket by its real name; an existing one of the own account is no error.
 func (s *Service) createBucket(ctx context.Context, d deployment, name string) (Bucket, error) {
-	_, o, err := s.objects(ctx, d.platform)
+	_, o, err := s.objects(ctx, d)
 	if err != nil {
 		return Bucket{}, err
 	}
@@ -191,7 +211,7 @@ func (s *Service) createBucket(ctx context.Context, d deployment, name string) (
 
 // getBucket describes a bucket.
 func (s *Service) getBucket(ctx context.Context, d deployment, name string) (Bucket, error) {
-	_, o, err := s.objects(ctx, d.platform)
+	_, o, err := s.objects(ctx, d)
 	if err != nil {
 		return Bucket{}, err
 	}
@@ -207,7 +227,7 @@ func (s *Service) getBucket(ctx context.Context, d deployment, name string) (Buc
 
 // listBuckets returns a page of the store's buckets by name, and the name to continue after.
 func (s *Service) listBuckets(ctx context.Context, d deployment, prefix, after string, limit int) ([]Bucket, string, error) {
-	_, o, err := s.objects(ctx, d.platform)
+	_, o, err := s.objects(ctx, d)
 	if err != nil {
 		return nil, "", err
 	}
@@ -231,7 +251,7 @@ func (s *Service) listBuckets(ctx context.Context, d deployment, prefix, after s
 
 // cleanBucket removes a bucket's objects and returns how many there were.
 func (s *Service) cleanBucket(ctx context.Context, d deployment, name string) (int64, error) {
-	_, o, err := s.objects(ctx, d.platform)
+	_, o, err := s.objects(ctx, d)
 	if err != nil {
 		return 0, err
 	}
@@ -240,7 +260,7 @@ func (s *Service) cleanBucket(ctx context.Context, d deployment, name string) (i
 
 // deleteBucket removes a bucket and its place in the record.
 func (s *Service) deleteBucket(ctx context.Context, d deployment, name string, force bool) error {
-	_, o, err := s.objects(ctx, d.platform)
+	_, o, err := s.objects(ctx, d)
 	if err != nil {
 		return err
 	}
@@ -257,7 +277,7 @@ func (s *Service) deleteBucket(ctx context.Context, d deployment, name string, f
 // cleanupBuckets removes the deployment's buckets, recorded ones and those with the usual names, and returns their
 // names. With dryRun nothing is removed.
 func (s *Service) cleanupBuckets(ctx context.Context, d deployment, dryRun bool) ([]string, error) {
-	p, o, err := s.objects(ctx, d.platform)
+	p, o, err := s.objects(ctx, d)
 	if err != nil {
 		return nil, err
 	}
@@ -272,7 +292,8 @@ func (s *Service) cleanupBuckets(ctx context.Context, d deployment, dryRun bool)
 		if err != nil {
 			return nil, err
 		}
-		if ok {
+		// A bucket that somebody gave the deployment instead of its own stays theirs.
+		if ok && strings.Contains(recorded, d.id) {
 			wanted[recorded] = true
 		}
 	}
@@ -298,7 +319,7 @@ func (s *Service) cleanupBuckets(ctx context.Context, d deployment, dryRun bool)
 
 // findDeployments lists the resource ids whose benchmarks bucket exists.
 func (s *Service) findDeployments(ctx context.Context, platform string) ([]string, error) {
-	_, o, err := s.objects(ctx, platform)
+	_, o, err := s.objects(ctx, deployment{platform: platform, id: anyDeployment})
 	if err != nil {
 		return nil, err
 	}

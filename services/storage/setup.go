@@ -7,9 +7,10 @@ import (
 	"path/filepath"
 
 	"github.com/sebs-suite/sebs/internal/app"
+	"github.com/sebs-suite/sebs/platform/awsconfig"
 )
 
-// Setup builds the storage service with the stores of the local platform.
+// Setup builds the storage service with the stores of the local platform and of AWS.
 func Setup(ctx context.Context, p *app.Process) error {
 	var cfg Config
 	if err := p.Section("storage", &cfg); err != nil {
@@ -26,7 +27,7 @@ func Setup(ctx context.Context, p *app.Process) error {
 	}}
 	p.OnClose("stores", local.close)
 	// The object store starts now: nearly everything needs it, and it opens in milliseconds.
-	if _, err := local.open(ctx); err != nil {
+	if _, err := local.open(ctx, Scope{}); err != nil {
 		return err
 	}
 	if local.objectStore != nil {
@@ -37,7 +38,15 @@ func Setup(ctx context.Context, p *app.Process) error {
 		p.OnClose("claim of the object store", claim.Close)
 	}
 	p.OnReady("object store", local.reachable)
-	service := New(local.platforms(), p.Cache, p.Log)
+	opener, err := awsconfig.ForProcess(p)
+	if err != nil {
+		return err
+	}
+	aws := newAWSStores(opener)
+	p.OnClose("stores of AWS", aws.close)
+	platforms := local.platforms()
+	platforms[awsconfig.Platform] = aws.platform()
+	service := New(platforms, p.Cache, p.Log)
 	p.OnClose("storage", service.Close)
 	if err := service.Restore(filepath.Join(dir, "relays.json")); err != nil {
 		return err

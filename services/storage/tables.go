@@ -24,17 +24,22 @@ type Table struct {
 	created    bool
 }
 
-func (s *Service) tables(ctx context.Context, platform string) (Platform, *Tables, error) {
-	p, err := s.platform(platform)
+// tables opens the table store of a deployment.
+func (s *Service) tables(ctx context.Context, d deployment) (Platform, *Tables, error) {
+	p, err := s.platform(d.platform)
 	if err != nil {
 		return Platform{}, nil, err
 	}
 	if p.Tables == nil {
-		return Platform{}, nil, errs.Unimplemented("TABLES_NOT_SUPPORTED", "platform %q has no tables", platform).With("platform", platform)
+		return Platform{}, nil, errs.Unimplemented("TABLES_NOT_SUPPORTED", "platform %q has no tables", d.platform).With("platform", d.platform)
 	}
-	t, err := p.Tables(ctx)
+	scope, err := s.scope(ctx, p, d)
 	if err != nil {
-		return Platform{}, nil, fmt.Errorf("open the table store of platform %s: %w", platform, err)
+		return Platform{}, nil, err
+	}
+	t, err := p.Tables(ctx, scope)
+	if err != nil {
+		return Platform{}, nil, fmt.Errorf("open the table store of platform %s: %w", d.platform, err)
 	}
 	return p, t, nil
 }
@@ -58,7 +63,7 @@ func ownTable(d deployment, table string) error {
 
 // createTable makes one table of a benchmark, or keeps one that is there with the same keys.
 func (s *Service) createTable(ctx context.Context, d deployment, benchmark, logical, primary, secondary string) (Table, error) {
-	_, t, err := s.tables(ctx, d.platform)
+	_, t, err := s.tables(ctx, d)
 	if err != nil {
 		return Table{}, err
 	}
@@ -136,7 +141,7 @@ func (s *Service) listTables(ctx context.Context, d deployment, benchmark string
 	if none, err := s.noTables(d.platform); none || err != nil {
 		return nil, err
 	}
-	p, t, err := s.tables(ctx, d.platform)
+	p, t, err := s.tables(ctx, d)
 	if err != nil {
 		return nil, err
 	}
@@ -179,7 +184,7 @@ func named(d deployment, name string, b *typev1.TableBinding) Table {
 
 // getTable describes one table.
 func (s *Service) getTable(ctx context.Context, d deployment, name string) (Table, error) {
-	p, t, err := s.tables(ctx, d.platform)
+	p, t, err := s.tables(ctx, d)
 	if err != nil {
 		return Table{}, err
 	}
@@ -204,7 +209,7 @@ func (s *Service) tableStore(ctx context.Context, d deployment, table string) (*
 	if err := ownTable(d, table); err != nil {
 		return nil, err
 	}
-	_, t, err := s.tables(ctx, d.platform)
+	_, t, err := s.tables(ctx, d)
 	if err != nil {
 		return nil, err
 	}
@@ -228,7 +233,7 @@ func (s *Service) cleanupTables(ctx context.Context, d deployment, dryRun bool) 
 	if none, err := s.noTables(d.platform); none || err != nil {
 		return nil, err
 	}
-	_, t, err := s.tables(ctx, d.platform)
+	_, t, err := s.tables(ctx, d)
 	if err != nil {
 		return nil, err
 	}
