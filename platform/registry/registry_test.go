@@ -47,9 +47,9 @@ func image(t *testing.T) v1.Image {
 }
 
 func TestPushAndFind(t *testing.T) {
-	for name, user := range map[string]string{"open": "", "with a log-in": "builder"} {
+	for name, login := range map[string][2]string{"open": {}, "with a log-in": {"builder", "s3cret"}} {
 		t.Run(name, func(t *testing.T) {
-			r := registrytest.Start(t, user, strings.Repeat("s3cret", len(user)/7))
+			r := registrytest.Start(t, login[0], login[1])
 			c := client(t, r.Address, r.Username, r.Password)
 			img, uri := image(t), r.Address+"/sebs/test:one"
 			if _, found, err := c.Find(t.Context(), uri); err != nil || found {

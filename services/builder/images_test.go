@@ -3,6 +3,7 @@ package builder
 import (
 	"context"
 	"io/fs"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -55,7 +56,8 @@ func newImageBench(t testing.TB, folders fs.FS, o imageOptions) *bench {
 
 func newImages(t testing.TB, server *Server, o imageOptions) *Images {
 	t.Helper()
-	engine, err := images.OpenEngine(t.TempDir())
+	// What was exported of the Engine is kept between runs of the tests: that takes long.
+	engine, err := images.OpenEngine(filepath.Join(toolsDir(t), "bases"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,7 +37,7 @@ func Start(t testing.TB, username, password string) *Registry {
 	}
 	dir := t.TempDir()
 	r := &Registry{Address: freeAddress(t), Username: username, Password: password}
-	config := fmt.Sprintf("version: 0.1\nlog: {level: error}\nstorage:\n  filesystem: {rootdirectory: %q}\n  delete: {enabled: true}\nhttp: {addr: %q}\n",
+	config := fmt.Sprintf("version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\nstorage:\n  filesystem: {rootdirectory: %q}\n  delete: {enabled: true}\nhttp: {addr: %q}\n",
 		filepath.Join(dir, "storage"), r.Address)
 	if username != "" {
 		hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/client"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -62,6 +63,15 @@ func engineError(err error) error {
 		return fmt.Errorf("ask the Docker Engine: %w", err)
 	}
 	return errs.Unavailable(ReasonEngine, "the Docker Engine does not answer as it should: %v", err)
+}
+
+// Remove takes a name from an image, and the image away when it has no other. An image that is not there is no error.
+func (e *Engine) Remove(ctx context.Context, reference string) error {
+	_, err := e.client.ImageRemove(ctx, reference, image.RemoveOptions{})
+	if err != nil && !errdefs.IsNotFound(err) {
+		return engineError(err)
+	}
+	return nil
 }
 
 // Image exports the image of an id. The layers are compressed once and then kept, so that later builds need not do it.
