@@ -59,7 +59,8 @@ type inline struct {
 
 // Names of inline policies. Those of one role share 10,240 characters, so functions that need the same share a policy.
 const (
-	policyStorage  = "storage-"
+	policyBuckets  = "buckets-"
+	policyTables   = "tables-"
 	policyLogs     = "logs"
 	policyLogsOf   = "logs-"
 	policyAsync    = "async"
@@ -73,39 +74,37 @@ const (
 // with the given text, and write its own log.
 func (d *Driver) policies(who account, spec driver.FunctionSpec) []inline {
 	var all []inline
-	if storage := d.storageStatements(who, spec.Buckets, spec.TablePrefix); len(storage) > 0 {
-		policy := policyOf(storage...)
-		sum := sha256.Sum256([]byte(policy.text()))
-		// The name follows from what is granted, so that a policy is never replaced under another function.
-		all = append(all, inline{policyStorage + hex.EncodeToString(sum[:6]), policy})
+	if len(spec.Buckets) > 0 {
+		all = append(all, byContent(policyBuckets, bucketPolicy(who, spec.Buckets)))
 	}
-	return append(all, d.logPolicy(who, spec.Deployment, spec.Name))
-}
-
-func (d *Driver) storageStatements(who account, buckets []string, tablePrefix string) []statement {
-	var statements []statement
-	if len(buckets) > 0 {
-		list, objects := statement{Sid: "ListBuckets", Action: []string{"s3:ListBucket"}}, statement{
-			Sid: "Objects", Action: []string{"s3:GetObject", "s3:PutObject", "s3:DeleteObject"},
-		}
-		for _, bucket := range slices.Sorted(slices.Values(buckets)) {
-			name := "arn:" + who.partition + ":s3:::" + bucket
-			list.Resource = append(list.Resource, name)
-			objects.Resource = append(objects.Resource, name+"/*")
-		}
-		statements = append(statements, list, objects)
-	}
-	if tablePrefix != "" {
-		statements = append(statements, statement{
+	if spec.TablePrefix != "" {
+		all = append(all, byContent(policyTables, policyOf(statement{
 			Sid: "Tables",
 			Action: []string{
 				"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem",
 				"dynamodb:Query", "dynamodb:BatchGetItem", "dynamodb:BatchWriteItem",
 			},
-			Resource: []string{d.arn(who, "dynamodb", "table/"+tablePrefix+"*")},
-		})
+			Resource: []string{d.arn(who, "dynamodb", "table/"+spec.TablePrefix+"*")},
+		})))
 	}
-	return statements
+	return append(all, d.logPolicy(who, spec.Deployment, spec.Name))
+}
+
+// byContent gives a policy a name that follows from what it grants, so that it is never replaced under another function.
+func byContent(prefix string, policy document) inline {
+	sum := sha256.Sum256([]byte(policy.text()))
+	return inline{prefix + hex.EncodeToString(sum[:6]), policy}
+}
+
+func bucketPolicy(who account, buckets []string) document {
+	list := statement{Sid: "ListBuckets", Action: []string{"s3:ListBucket"}}
+	objects := statement{Sid: "Objects", Action: []string{"s3:GetObject", "s3:PutObject", "s3:DeleteObject"}}
+	for _, bucket := range slices.Sorted(slices.Values(buckets)) {
+		name := "arn:" + who.partition + ":s3:::" + bucket
+		list.Resource = append(list.Resource, name)
+		objects.Resource = append(objects.Resource, name+"/*")
+	}
+	return policyOf(list, objects)
 }
 
 // logPolicy grants the writing of the function's log. Functions whose names start with the deployment's own text share a

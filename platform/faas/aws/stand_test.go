@@ -572,6 +572,6 @@ func TestFiftyFunctionsAtOnceUnderThrottling(t *testing.T) {
 	roles := iam.NewFromConfig(opened(stand).Config)
 	policies, err := roles.ListRolePolicies(t.Context(), &iam.ListRolePoliciesInput{RoleName: sdk.String("sebs-lambda-role-" + testDeployment)})
 	if err != nil || len(policies.PolicyNames) != 2 || stand.Count("iam", "PutRolePolicy") != 2 {
-		t.Errorf("the role has the policies %v (%v) by %d requests; want one for storage and one for logs", policies, err, stand.Count("iam", "PutRolePolicy"))
+		t.Errorf("the role has the policies %v (%v) by %d requests; want one for buckets and one for logs", policies, err, stand.Count("iam", "PutRolePolicy"))
 	}
 }
