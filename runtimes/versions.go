@@ -6,6 +6,7 @@ import "slices"
 var versions = map[string][]string{
 	"python": {"3.9", "3.10", "3.11", "3.12", "3.13"},
 	"nodejs": {"18", "20", "22", "24"},
+	"java":   {"11", "17", "21"},
 }
 
 // Versions lists the versions of a language that its bootstrap runs on, oldest first; nil for a language that brings a

@@ -35,7 +35,7 @@ func Setup(ctx context.Context, p *app.Process) error {
 	if err != nil {
 		return err
 	}
-	kinds, notes, err := openKinds(ctx, p, config, dir)
+	kinds, notes, err := openKinds(ctx, p, config, dir, root)
 	if err != nil {
 		return err
 	}
@@ -85,9 +85,9 @@ func writeBootstraps(dir string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("load function runtimes: %w", err)
 	}
-	digests := make([]string, 0, 2)
+	digests := make([]string, 0, 3)
 	all := map[string]runtimes.Bootstrap{}
-	for _, language := range []string{"python", "nodejs"} {
+	for _, language := range []string{"python", "nodejs", "java"} {
 		b, err := catalog.Bootstrap(language)
 		if err != nil {
 			return "", fmt.Errorf("load the runtime of %s: %w", language, err)
@@ -105,11 +105,11 @@ func writeBootstraps(dir string) (string, error) {
 }
 
 // openKinds prepares the kinds of sandbox that the configuration allows, the preferred one first.
-func openKinds(ctx context.Context, p *app.Process, config Config, dir string) ([]host.Kind, map[string]string, error) {
+func openKinds(ctx context.Context, p *app.Process, config Config, dir, root string) ([]host.Kind, map[string]string, error) {
 	var kinds []host.Kind
 	notes := map[string]string{}
 	if config.Sandbox != "process" {
-		k, err := openDocker(ctx, p, config, dir)
+		k, err := openDocker(ctx, p, config, dir, root)
 		switch {
 		case err == nil:
 			p.OnClose("docker sandboxes", k.Close)
@@ -135,7 +135,7 @@ func openKinds(ctx context.Context, p *app.Process, config Config, dir string) (
 		home = "/" // no interpreters are looked for below it
 	}
 	k, err := process.New(process.Options{
-		Directory: filepath.Join(dir, "sandboxes"), Finder: process.NewFinder(os.Getenv, home, filepath.Join(dir, "interpreters.json")), Log: p.Log, FirstUID: config.FirstUID,
+		Directory: filepath.Join(dir, "sandboxes"), RuntimeRoot: root, Finder: process.NewFinder(os.Getenv, home, filepath.Join(dir, "interpreters.json")), Log: p.Log, FirstUID: config.FirstUID,
 	})
 	if err != nil {
 		return nil, nil, err
@@ -147,7 +147,7 @@ func openKinds(ctx context.Context, p *app.Process, config Config, dir string) (
 // engineTimeout bounds the question whether a Docker Engine is there.
 const engineTimeout = 5 * time.Second
 
-func openDocker(ctx context.Context, p *app.Process, config Config, dir string) (*docker.Kind, error) {
+func openDocker(ctx context.Context, p *app.Process, config Config, dir, root string) (*docker.Kind, error) {
 	ctx, cancel := context.WithTimeout(ctx, engineTimeout)
 	defer cancel()
 	owner, err := filepath.Abs(dir)
@@ -155,7 +155,7 @@ func openDocker(ctx context.Context, p *app.Process, config Config, dir string) 
 		return nil, fmt.Errorf("name the owner of containers: %w", err)
 	}
 	return docker.Open(ctx, docker.Options{
-		Owner: owner, Images: config.Images, NoEgress: config.NoEgress, Log: p.Log, Pull: docker.Pull(config.PullImages),
+		Owner: owner, Images: config.Images, RuntimeRoot: root, NoEgress: config.NoEgress, Log: p.Log, Pull: docker.Pull(config.PullImages),
 		Login: registry.NewKeychain(p.Credentials, config.RegistryCredential, false).Login,
 	})
 }

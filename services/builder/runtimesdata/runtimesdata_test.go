@@ -42,7 +42,7 @@ func TestResolveRefuses(t *testing.T) {
 	}{
 		"platform":       {Choice{Platform: "loacl"}, codes.InvalidArgument, ReasonPlatformUnknown, "did you mean local?"},
 		"language":       {Choice{Platform: "local", Language: "pyton"}, codes.InvalidArgument, ReasonLanguageUnknown, "did you mean python?"},
-		"no java here":   {Choice{Platform: "local", Language: "java"}, codes.Unimplemented, ReasonNotSupported, "platform local does not run java; it runs nodejs, python"},
+		"no C++ there":   {Choice{Platform: "openwhisk", Language: "cpp"}, codes.Unimplemented, ReasonNotSupported, "platform openwhisk does not run cpp; it runs java, nodejs, python"},
 		"version":        {Choice{Platform: "local", Language: "python", Version: "3.8"}, codes.InvalidArgument, ReasonVersionUnknown, "the nearest is 3.9"},
 		"newer version":  {Choice{Platform: "local", Language: "python", Version: "3.20"}, codes.InvalidArgument, ReasonVersionUnknown, "the nearest is 3.13"},
 		"odd version":    {Choice{Platform: "local", Language: "nodejs", Version: "21"}, codes.InvalidArgument, ReasonVersionUnknown, "the nearest is 22"},
@@ -72,7 +72,7 @@ func TestRuntimes(t *testing.T) {
 	for _, r := range runtimes {
 		names = append(names, r.Language+r.Version)
 	}
-	if got, want := strings.Join(names, " "), "nodejs24 nodejs22 nodejs20 nodejs18 python3.13 python3.12 python3.11 python3.10 python3.9"; got != want {
+	if got, want := strings.Join(names, " "), "cppall java21 java17 java11 nodejs24 nodejs22 nodejs20 nodejs18 python3.13 python3.12 python3.11 python3.10 python3.9"; got != want {
 		t.Errorf("Runtimes = %s, want %s", got, want)
 	}
 }

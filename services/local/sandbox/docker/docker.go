@@ -55,6 +55,9 @@ type Options struct {
 	Pull Pull
 	// Login returns user and password for a registry, empty where there are none; nil never logs in.
 	Login func(ctx context.Context, registry string) (username, password string, err error)
+	// RuntimeRoot is the directory with the bootstrap files, which are made ready when a runtime is asked for, not when its
+	// first sandbox starts; empty leaves it to the start.
+	RuntimeRoot string
 	// NoEgress puts containers into a network that reaches nothing but this machine.
 	NoEgress bool
 	Log      *slog.Logger
@@ -111,7 +114,7 @@ func open(ctx context.Context, c *client.Client, o Options) (*Kind, error) {
 	sum := sha256.Sum256([]byte(o.Owner))
 	k := &Kind{
 		options: o, owner: hex.EncodeToString(sum[:8]), client: c, desktop: strings.Contains(info.OperatingSystem, "Docker Desktop"),
-		images: newImages(c, o.Images), sampled: make(chan struct{}), instances: map[string]*instance{}, starting: map[string]bool{},
+		images: newImages(c, o.Images, info.Architecture == "x86_64" || info.Architecture == "amd64"), sampled: make(chan struct{}), instances: map[string]*instance{}, starting: map[string]bool{},
 	}
 	if !info.MemoryLimit {
 		k.limits.MemoryLimit = "the Engine's kernel does not support it"
@@ -211,11 +214,14 @@ func (k *Kind) Available(ctx context.Context, r sandbox.Runtime, image string) e
 	if image != "" {
 		return k.images.check(ctx, image)
 	}
-	if _, err := sandbox.ProgramFor(r); err != nil {
+	program, err := sandbox.ProgramFor(r)
+	if err != nil {
 		return err
 	}
-	_, err := k.images.find(ctx, r)
-	return err
+	if _, err = k.images.find(ctx, r); err != nil || k.options.RuntimeRoot == "" {
+		return err
+	}
+	return program.Prepare(ctx, k.options.RuntimeRoot)
 }
 
 // Runtimes lists the runtimes that images are there for, newest version of a language first.

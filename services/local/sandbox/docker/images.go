@@ -36,6 +36,7 @@ const foundFor = 5 * time.Second
 type images struct {
 	client     *client.Client
 	configured map[string]string
+	native     bool // the Engine runs packages that bring their own program
 
 	mu    sync.Mutex
 	known map[string]knowledge // by image name
@@ -46,8 +47,8 @@ type knowledge struct {
 	until   time.Time
 }
 
-func newImages(c *client.Client, configured map[string]string) *images {
-	return &images{client: c, configured: configured, known: map[string]knowledge{}}
+func newImages(c *client.Client, configured map[string]string, native bool) *images {
+	return &images{client: c, configured: configured, native: native, known: map[string]knowledge{}}
 }
 
 func key(r sandbox.Runtime) string { return r.Language + "." + r.Version }
@@ -84,6 +85,12 @@ func (i *images) find(ctx context.Context, r sandbox.Runtime) (string, error) {
 			return name, nil
 		}
 	}
+	// A package that brings its program brings the C library as well: any image does.
+	if r.Language == sandbox.Native.Language && i.native {
+		if all := i.list(ctx); len(all) > 0 {
+			return all[0].Provider, nil
+		}
+	}
 	return "", missing(r, names[0])
 }
 
@@ -106,7 +113,7 @@ func absent(name, why string) error {
 
 // missing names the commands that bring the image.
 func missing(r sandbox.Runtime, name string) error {
-	base := map[string]string{"python": "python:" + r.Version + "-slim", "nodejs": "node:" + r.Version + "-slim"}[r.Language]
+	base := map[string]string{"python": "python:" + r.Version + "-slim", "nodejs": "node:" + r.Version + "-slim", "java": "eclipse-temurin:" + r.Version + "-jre"}[r.Language]
 	remedy := "build an image of that name that can run the package's bootstrap"
 	if base != "" && r.Version != "" {
 		remedy = fmt.Sprintf("make it with `docker pull %s && docker tag %s %s`", base, base, name)
@@ -133,7 +140,7 @@ func (i *images) present(ctx context.Context, name string) (bool, error) {
 	return err == nil, nil
 }
 
-var runtimeTag = regexp.MustCompile(`^(?:sebs/|spcleth/serverless-benchmarks:)run\.local\.(python|nodejs)\.([0-9][0-9.]*?)(?:-[0-9.]+)?(?::latest)?$`)
+var runtimeTag = regexp.MustCompile(`^(?:sebs/|spcleth/serverless-benchmarks:)run\.local\.(python|nodejs|java)\.([0-9][0-9.]*?)(?:-[0-9.]+)?(?::latest)?$`)
 
 // list finds all runtimes that images are there for.
 func (i *images) list(ctx context.Context) []sandbox.Offer {
@@ -172,6 +179,9 @@ func (i *images) list(ctx context.Context) []sandbox.Offer {
 		}
 		return newer(out[a].Version, out[b].Version)
 	})
+	if _, own := found[sandbox.Native]; len(out) > 0 && i.native && !own {
+		out = append(out, sandbox.Offer{Runtime: sandbox.Native, Provider: out[0].Provider})
+	}
 	return out
 }
 

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"path"
 	"sort"
 	"sync"
 	"sync/atomic"
@@ -115,14 +114,14 @@ func (k *Kind) describe(ctx context.Context, spec sandbox.Spec) (*container.Conf
 		return nil, nil, err
 	}
 	config.WorkingDir = taskRoot
-	switch {
-	case program.InTask:
-		config.Entrypoint = []string{path.Join(taskRoot, program.Script)}
-	case program.Interpreter == "python":
-		config.Entrypoint = []string{"python3", path.Join(runtimeRoot, program.Script), taskRoot}
-	default:
-		config.Entrypoint = []string{program.Interpreter, path.Join(runtimeRoot, program.Script), taskRoot}
+	if err := program.Prepare(ctx, spec.RuntimeRoot); err != nil {
+		return nil, nil, err
 	}
+	interpreter := program.Interpreter
+	if interpreter == "python" {
+		interpreter = "python3"
+	}
+	config.Entrypoint = program.Command(interpreter, runtimeRoot, taskRoot, spec.MemoryMB)
 	hostConfig.Mounts = []mount.Mount{
 		{Type: mount.TypeBind, Source: spec.TaskRoot, Target: taskRoot, ReadOnly: true},
 		{Type: mount.TypeBind, Source: spec.RuntimeRoot, Target: runtimeRoot, ReadOnly: true},

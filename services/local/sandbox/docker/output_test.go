@@ -91,7 +91,7 @@ func FuzzStream(f *testing.F) {
 
 func TestImageNames(t *testing.T) {
 	t.Parallel()
-	i := newImages(nil, map[string]string{"python.3.12": "mine:1"})
+	i := newImages(nil, map[string]string{"python.3.12": "mine:1"}, true)
 	if got := i.candidates(sandbox.Runtime{Language: "python", Version: "3.12"}); len(got) != 1 || got[0] != "mine:1" {
 		t.Errorf("configured: %v", got)
 	}
@@ -102,7 +102,7 @@ func TestImageNames(t *testing.T) {
 	}
 	for tag, version := range map[string]string{
 		"sebs/run.local.python.3.11:latest": "3.11", "spcleth/serverless-benchmarks:run.local.python.3.9-1.2.1": "3.9",
-		"spcleth/serverless-benchmarks:run.local.nodejs.20": "20", "other/run.local.python.3.11:latest": "", "sebs/run.local.java.17:latest": "",
+		"spcleth/serverless-benchmarks:run.local.nodejs.20": "20", "other/run.local.python.3.11:latest": "", "sebs/run.local.java.17:latest": "17", "sebs/run.local.ruby.3:latest": "",
 	} {
 		m := runtimeTag.FindStringSubmatch(tag)
 		if (m == nil) != (version == "") || (m != nil && m[2] != version) {

@@ -17,11 +17,12 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sebs-suite/sebs/internal/errs"
+	"github.com/sebs-suite/sebs/internal/jdk"
 )
 
 // Interpreter is a language runtime found on this machine.
 type Interpreter struct {
-	// Family is "python" or "node".
+	// Family is "python", "node" or "java".
 	Family string
 	// Path is the executable itself, never a shim or a link to one.
 	Path string
@@ -32,7 +33,7 @@ type Interpreter struct {
 }
 
 // oldest are the first versions that the suite's bootstraps run on.
-var oldest = map[string]string{"python": "3.9", "node": "18"}
+var oldest = map[string]string{"python": "3.9", "node": "18", "java": "11"}
 
 // Finder looks for interpreters and remembers what it found, also in a file: asking an interpreter for its version takes as
 // long as starting it.
@@ -63,7 +64,7 @@ func NewFinder(environ func(string) string, home, memory string) *Finder {
 	return f
 }
 
-// Find returns the interpreter of the family ("python", "node") for a version such as 3.12 or 20: the first one in the
+// Find returns the interpreter of the family ("python", "node", "java") for a version such as 3.12 or 20: the first one in the
 // search order whose version begins with it. An empty version takes the newest.
 func (f *Finder) Find(ctx context.Context, family, version string) (Interpreter, error) {
 	if version == "" {
@@ -73,6 +74,11 @@ func (f *Finder) Find(ctx context.Context, family, version string) (Interpreter,
 		}
 	}
 	defer f.remember()
+	for _, i := range f.installations(family) {
+		if matches(i.Version, version) {
+			return *i, nil
+		}
+	}
 	for _, path := range f.candidates(family, version) {
 		if i := f.probe(ctx, family, path); i != nil && matches(i.Version, version) {
 			return *i, nil
@@ -106,13 +112,27 @@ func (f *Finder) List(ctx context.Context, family string) []Interpreter {
 	}
 	_ = group.Wait() // probes do not fail: what does not answer is no interpreter
 	var out []Interpreter
-	for _, i := range found {
+	for _, i := range append(found, f.installations(family)...) {
 		if i == nil || slices.ContainsFunc(out, func(o Interpreter) bool { return o.Version == i.Version }) {
 			continue
 		}
 		out = append(out, *i)
 	}
 	sort.SliceStable(out, func(a, b int) bool { return compareVersions(out[a].Version, out[b].Version) > 0 })
+	return out
+}
+
+// installations lists those of a family that tell of themselves in a file, so that none has to be asked.
+func (f *Finder) installations(family string) []*Interpreter {
+	if family != "java" {
+		return nil
+	}
+	var out []*Interpreter
+	for _, i := range jdk.Find(f.environ, f.home) {
+		if compareVersions(i.Version, oldest[family]) >= 0 {
+			out = append(out, &Interpreter{Family: family, Path: i.Java(), Version: i.Version, Roots: []string{i.Home}})
+		}
+	}
 	return out
 }
 

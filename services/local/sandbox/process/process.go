@@ -31,7 +31,10 @@ type Options struct {
 	// Directory holds one folder per running sandbox. It must belong to one host only.
 	Directory string
 	Finder    *Finder
-	Log       *slog.Logger
+	// RuntimeRoot is the directory with the bootstrap files, which are made ready when a runtime is asked for, not when its
+	// first sandbox starts; empty leaves it to the start.
+	RuntimeRoot string
+	Log         *slog.Logger
 	// FirstUID is the first of 10,000 user ids that sandboxes get where the suite runs as root; 0 keeps the own user.
 	FirstUID int
 	// SampleInterval is how often the memory of the sandboxes is looked at; 0 means every 100 ms, or every second where that
@@ -41,12 +44,13 @@ type Options struct {
 
 // Kind starts process sandboxes.
 type Kind struct {
-	directory string
-	finder    *Finder
-	log       *slog.Logger
-	system    *system
-	stop      context.CancelFunc
-	sampled   chan struct{}
+	directory   string
+	runtimeRoot string
+	finder      *Finder
+	log         *slog.Logger
+	system      *system
+	stop        context.CancelFunc
+	sampled     chan struct{}
 
 	mu        sync.Mutex
 	instances map[string]*instance
@@ -60,7 +64,7 @@ func New(o Options) (*Kind, error) {
 	if o.SampleInterval <= 0 {
 		o.SampleInterval = sampleInterval
 	}
-	k := &Kind{directory: o.Directory, finder: o.Finder, log: o.Log, instances: map[string]*instance{}, sampled: make(chan struct{})}
+	k := &Kind{directory: o.Directory, runtimeRoot: o.RuntimeRoot, finder: o.Finder, log: o.Log, instances: map[string]*instance{}, sampled: make(chan struct{})}
 	k.system = newSystem(o)
 	if n := k.sweep(); n > 0 {
 		k.log.Warn("removed process sandboxes that an earlier host left behind", "count", n)
@@ -89,14 +93,16 @@ func (k *Kind) Available(ctx context.Context, r sandbox.Runtime, image string) e
 	if err != nil || p.Interpreter == "" {
 		return err
 	}
-	_, err = k.finder.Find(ctx, p.Interpreter, r.Version)
-	return err
+	if _, err = k.finder.Find(ctx, p.Interpreter, r.Version); err != nil || k.runtimeRoot == "" {
+		return err
+	}
+	return p.Prepare(ctx, k.runtimeRoot)
 }
 
 // Runtimes lists what the kind can run, by language, newest version first.
 func (k *Kind) Runtimes(ctx context.Context) []sandbox.Offer {
 	var out []sandbox.Offer
-	for _, l := range []struct{ language, family string }{{"python", "python"}, {"nodejs", "node"}} {
+	for _, l := range []struct{ language, family string }{{"python", "python"}, {"nodejs", "node"}, {"java", "java"}} {
 		for _, i := range k.finder.List(ctx, l.family) {
 			parts := strings.Split(i.Version, ".")
 			version := parts[0]
@@ -108,6 +114,9 @@ func (k *Kind) Runtimes(ctx context.Context) []sandbox.Offer {
 				out = append(out, sandbox.Offer{Runtime: r, Provider: i.Path})
 			}
 		}
+	}
+	if sandbox.RunsNative() {
+		out = append(out, sandbox.Offer{Runtime: sandbox.Native, Provider: sandbox.InPackage})
 	}
 	return out
 }
@@ -161,6 +170,9 @@ func (k *Kind) command(ctx context.Context, spec sandbox.Spec) (args, roots []st
 	if err != nil {
 		return nil, nil, err
 	}
+	if err := p.Prepare(ctx, spec.RuntimeRoot); err != nil {
+		return nil, nil, err
+	}
 	script := filepath.Join(spec.RuntimeRoot, filepath.FromSlash(p.Script))
 	if p.InTask {
 		script = filepath.Join(spec.TaskRoot, p.Script)
@@ -169,13 +181,13 @@ func (k *Kind) command(ctx context.Context, spec sandbox.Spec) (args, roots []st
 		return nil, nil, fmt.Errorf("bootstrap of %s: %w", spec.Runtime, err)
 	}
 	if p.Interpreter == "" {
-		return []string{script}, nil, nil
+		return p.Command("", spec.RuntimeRoot, spec.TaskRoot, spec.MemoryMB), nil, nil
 	}
 	found, err := k.finder.Find(ctx, p.Interpreter, spec.Runtime.Version)
 	if err != nil {
 		return nil, nil, err
 	}
-	return []string{found.Path, script, spec.TaskRoot}, found.Roots, nil
+	return p.Command(found.Path, spec.RuntimeRoot, spec.TaskRoot, spec.MemoryMB), found.Roots, nil
 }
 
 func (k *Kind) launch(spec sandbox.Spec, args, roots []string, dir, scratch string) (*instance, error) {
