@@ -73,7 +73,7 @@ class Client {
       if (!error.region || error.region === this.signer.region) throw error;
       throw new ServiceError(error.status,
         `bucket ${bucket} is in region ${error.region} and the function in ${this.signer.region}; use a bucket of the ` +
-        `function's region (${error.message})`, error.region);
+        `function's region (${error.message})`, error.code, error.region);
     }
   }
 

@@ -16,17 +16,24 @@ const IDLE_TIMEOUT_MS = 60000;
 
 // Refusals with status 400 that the next attempt may not meet. DynamoDB throttles
 // with this status.
-const PASSING = new RegExp('(?:"__type"\\s*:\\s*"(?:[^"]*#)?|<Code>)(?:ThrottlingException|ThrottledException|Throttling|' +
-  'RequestThrottled|RequestThrottledException|ProvisionedThroughputExceededException|RequestLimitExceeded|' +
-  'TransactionInProgressException|SlowDown|RequestTimeout|RequestTimeoutException|InternalServerError)["<]');
+const PASSING = new Set([
+  'ThrottlingException', 'ThrottledException', 'Throttling', 'RequestThrottled', 'RequestThrottledException',
+  'ProvisionedThroughputExceededException', 'RequestLimitExceeded', 'TransactionInProgressException', 'SlowDown',
+  'RequestTimeout', 'RequestTimeoutException', 'InternalServerError',
+]);
+// What an answer says of itself, in the XML of S3 or the JSON of DynamoDB.
+const CODE = /(?:"__type"\s*:\s*"(?:[^"]*#)?|<Code>)(\w+)/;
+const MESSAGE = /(?:"[mM]essage"\s*:\s*"|<Message>)([^"<]*)/;
+const REGION = /<Region>([a-z0-9-]+)<\/Region>/;
 
-// The store refused a request. `status` is the HTTP status, `region` where the
-// store says the bucket is, or undefined.
+// The store refused a request. `status` is the HTTP status, `code` the name of
+// the refusal, `region` where the store says the bucket is; both may be empty.
 class ServiceError extends Error {
-  constructor(status, message, region) {
+  constructor(status, message, code = '', region = '') {
     super(message);
     this.name = 'ServiceError';
     this.status = status;
+    this.code = code;
     this.region = region;
   }
 }
@@ -113,6 +120,17 @@ class Endpoint {
     });
   }
 
+  failure({ statusCode, headers }, answer) {
+    const [code, named, region] = [CODE, MESSAGE, REGION].map((pattern) => pattern.exec(answer)?.[1] || '');
+    // For a wrong signature the service repeats the request that it would have
+    // signed, with the session token. The rest of an answer may hold it as well.
+    const message = code.includes('Signature')
+      ? "the signature is wrong; the credentials or the clock are not the function's own" : named;
+    const text = [code, message].filter(Boolean).join(': ') || 'no reason';
+    return new ServiceError(statusCode, `${this.host} answered ${statusCode}: ${text}`, code,
+      headers['x-amz-bucket-region'] || region);
+  }
+
   // Sends a request and answers what `consume(response)` makes of it.
   //
   // `prepare()` returns {method, target, headers, body} anew for each attempt,
@@ -126,9 +144,8 @@ class Endpoint {
         const response = await this.once(prepare());
         if (response.statusCode < 300) return await consume(response);
         const answer = (await readAll(response)).toString();
-        failure = new ServiceError(response.statusCode, `${this.host} answered ${response.statusCode}: ${answer.slice(0, 500)}`,
-          response.headers['x-amz-bucket-region'] || /<Region>([a-z0-9-]+)<\/Region>/.exec(answer)?.[1]);
-        if (response.statusCode !== 429 && response.statusCode < 500 && !PASSING.test(answer)) attempt = ATTEMPTS;
+        failure = this.failure(response, answer);
+        if (response.statusCode !== 429 && response.statusCode < 500 && !PASSING.has(failure.code)) attempt = ATTEMPTS;
       } catch (error) {
         // The store closed the connection since the last request, as it does
         // while a sandbox is frozen. The agent has dropped it.

@@ -62,7 +62,7 @@ class Client:
                     error.status,
                     "bucket %s is in region %s and the function in %s; use a bucket of the function's region (%s)"
                     % (bucket, error.region, self._signer.region, error),
-                    error.region,
+                    error.code, error.region,
                 ) from None
             raise
 

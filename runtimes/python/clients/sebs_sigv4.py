@@ -22,21 +22,26 @@ READ_TIMEOUT_S = 60
 
 # Refusals with status 400 that the next attempt may not meet. DynamoDB throttles
 # with this status.
-PASSING = re.compile(
-    rb'(?:"__type"\s*:\s*"(?:[^"]*#)?|<Code>)(?:ThrottlingException|ThrottledException|Throttling|RequestThrottled|'
-    rb'RequestThrottledException|ProvisionedThroughputExceededException|RequestLimitExceeded|TransactionInProgressException|'
-    rb'SlowDown|RequestTimeout|RequestTimeoutException|InternalServerError)["<]'
-)
+PASSING = frozenset((
+    "ThrottlingException", "ThrottledException", "Throttling", "RequestThrottled", "RequestThrottledException",
+    "ProvisionedThroughputExceededException", "RequestLimitExceeded", "TransactionInProgressException", "SlowDown",
+    "RequestTimeout", "RequestTimeoutException", "InternalServerError",
+))
+# What an answer says of itself, in the XML of S3 or the JSON of DynamoDB.
+CODE = re.compile(rb'(?:"__type"\s*:\s*"(?:[^"]*#)?|<Code>)(\w+)')
+MESSAGE = re.compile(rb'(?:"[mM]essage"\s*:\s*"|<Message>)([^"<]*)')
 REGION = re.compile(rb"<Region>([a-z0-9-]+)</Region>")
 
 
 class ServiceError(Exception):
-    """The store refused a request. ``status`` is the HTTP status, ``region``
-    where the store says the bucket is, or None."""
+    """The store refused a request. ``status`` is the HTTP status, ``code`` the
+    name of the refusal, ``region`` where the store says the bucket is; both may
+    be empty."""
 
-    def __init__(self, status, message, region=None):
+    def __init__(self, status, message, code="", region=""):
         super().__init__(message)
         self.status = status
+        self.code = code
         self.region = region
 
 
@@ -138,7 +143,7 @@ class Endpoint:
                     return consume(response)
                 answer = response.read()
                 failure = self._failure(response, answer)
-                if response.status != 429 and response.status < 500 and not PASSING.search(answer):
+                if response.status != 429 and response.status < 500 and failure.code not in PASSING:
                     raise failure
             except (OSError, http.client.HTTPException) as error:
                 self._drop()
@@ -155,9 +160,13 @@ class Endpoint:
             attempt += 1
 
     def _failure(self, response, answer):
-        region = response.getheader("x-amz-bucket-region")
-        named = REGION.search(answer)
-        if not region and named:
-            region = named.group(1).decode()
-        text = answer[:500].decode("utf-8", "replace")
-        return ServiceError(response.status, "%s answered %d: %s" % (self.host, response.status, text), region)
+        code, message, region = (found.group(1).decode("utf-8", "replace") if found else ""
+                                 for found in (pattern.search(answer) for pattern in (CODE, MESSAGE, REGION)))
+        if "Signature" in code:
+            # The service repeats the request that it would have signed, with the
+            # session token.
+            message = "the signature is wrong; the credentials or the clock are not the function's own"
+        # The rest of an answer may hold the token as well.
+        text = ": ".join(filter(None, (code, message))) or "no reason"
+        return ServiceError(response.status, "%s answered %d: %s" % (self.host, response.status, text), code,
+                            response.getheader("x-amz-bucket-region") or region)

@@ -4,9 +4,12 @@ import com.amazonaws.services.lambda.runtime.Context;
 import com.amazonaws.services.lambda.runtime.RequestHandler;
 import java.util.LinkedHashMap;
 import java.util.Map;
+import java.util.function.Function;
 
 /** Adapter of AWS Lambda, and of the local platform, which speaks its protocol. */
 public final class Handler implements RequestHandler<Map<String, Object>, Map<String, Object>> {
+    private static final Function<Object, String> BEANS = Beans::write;
+
     private final function.Function benchmark = new function.Function();
     private final Core core = new Core(event -> benchmark.handler(event));
 
@@ -22,7 +25,7 @@ public final class Handler implements RequestHandler<Map<String, Object>, Map<St
         }
         String body;
         try {
-            body = Json.write(answer, Beans::write);
+            body = Json.write(answer, BEANS);
         } catch (IllegalArgumentException e) {
             throw new IllegalArgumentException("the function's return value is not JSON: " + e.getMessage(), e);
         }
