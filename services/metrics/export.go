@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path"
 	"slices"
@@ -252,9 +253,12 @@ func header(manifest *results.Manifest, a about, begin, end float64) *sebsformat
 		Runtime: sebsformat.RuntimeFromProto(c.GetRuntime()), UpdateCode: target.GetUpdateCode(), UpdateStorage: target.GetUpdateStorage(),
 	}
 	resources := map[string]any{}
-	h.Config.Deployment = map[string]any{"name": a.platform, "region": a.deployment.GetRegion(), "resources": resources}
-	if a.platform == "local" {
+	h.Config.Deployment = map[string]any{"name": a.platform, "region": a.region(), "resources": resources}
+	switch a.platform {
+	case "local":
 		resources["allocated_ports"] = []any{}
+	case "aws":
+		maps.Copy(resources, awsResources(a))
 	}
 	if id := a.deployment.GetResourcesId(); id != "" {
 		resources["resources_id"] = id
