@@ -17,6 +17,7 @@ import (
 	"github.com/sebs-suite/sebs/cli/exitcode"
 	"github.com/sebs-suite/sebs/cli/output"
 	builderv1 "github.com/sebs-suite/sebs/gen/go/sebs/builder/v1"
+	typev1 "github.com/sebs-suite/sebs/gen/go/sebs/type/v1"
 	"github.com/sebs-suite/sebs/internal/benchsource"
 	"github.com/sebs-suite/sebs/internal/errs"
 )
@@ -30,11 +31,11 @@ func (a *app) benchmarkPackageCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "package BENCHMARK",
 		Aliases: []string{"build"}, // the name in SeBS's documentation
-		Short:   "Build the code package of a benchmark without deploying it",
-		Example: "  sebs benchmark package 110.dynamic-html --language nodejs",
+		Short:   "Build the code package or the container image of a benchmark without deploying it",
+		Example: "  sebs benchmark package 110.dynamic-html --language nodejs\n  sebs benchmark package 110.dynamic-html --system-variant container",
 		Args:    cobra.ExactArgs(1),
 		RunE: a.commonCall(f, nil, func(c *call, set *settings) error {
-			built, err := a.createPackage(c.ctx, c.s, c.show, f, set, c.args[0])
+			built, err := a.createPackage(c.ctx, c.s, c.show, f, set, c.args[0], imageTagPrefix)
 			if err != nil {
 				return err
 			}
@@ -47,14 +48,21 @@ func (a *app) benchmarkPackageCommand() *cobra.Command {
 	return cmd
 }
 
-func (a *app) createPackage(ctx context.Context, s *session, show *display.Display, f *commonFlags, set *settings, name string) (*builderv1.Package, error) {
+func (a *app) createPackage(ctx context.Context, s *session, show *display.Display, f *commonFlags, set *settings, name, imageTagPrefix string) (*builderv1.Package, error) {
 	folder, err := f.source(ctx, s, name)
 	if err != nil {
 		return nil, err
 	}
+	deployment := ""
+	if set.target.GetSystemVariant() == typev1.SystemVariant_SYSTEM_VARIANT_CONTAINER {
+		if deployment, err = registryDeployment(ctx, s, set); err != nil {
+			return nil, err
+		}
+	}
 	op, err := builderv1.NewBuilderServiceClient(s.conn).CreatePackage(ctx, &builderv1.CreatePackageRequest{
 		Source: folder, Platform: set.platform, Runtime: set.target.GetRuntime(), Architecture: set.target.GetArchitecture(),
 		SystemVariant: set.target.GetSystemVariant(), Force: set.target.GetUpdateCode(), RequestId: uuid.NewString(),
+		Deployment: deployment, ImageTagPrefix: imageTagPrefix,
 	})
 	if err != nil {
 		return nil, err
@@ -64,7 +72,7 @@ func (a *app) createPackage(ctx context.Context, s *session, show *display.Displ
 }
 
 func packageRows(p *builderv1.Package) output.Rows {
-	return output.Rows{
+	rows := output.Rows{
 		Header: []string{"BENCHMARK", "RUNTIME", "ARCH", "SIZE BYTES", "BUILD MS", "CACHED", "DIGEST"},
 		Lines: [][]string{{
 			p.GetBenchmark(), nameOf(p.GetRuntime().GetLanguage(), languageNames) + " " + p.GetRuntime().GetVersion(),
@@ -72,6 +80,10 @@ func packageRows(p *builderv1.Package) output.Rows {
 			strconv.FormatInt(p.GetBuildMs(), 10), strconv.FormatBool(p.GetCached()), p.GetDigest(),
 		}},
 	}
+	if p.GetImageUri() != "" {
+		rows.Header, rows.Lines[0] = append(rows.Header, "IMAGE"), append(rows.Lines[0], p.GetImageUri())
+	}
+	return rows
 }
 
 func (a *app) benchmarkListCommand() *cobra.Command {

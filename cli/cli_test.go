@@ -52,6 +52,11 @@ func TestBadCommandLinesAreRefusedBeforeAnythingStarts(t *testing.T) {
 		"server without scheme": {[]string{"run", "list", "--server", "localhost"}, "want a URL such as http://127.0.0.1:8080"},
 		"plain text to others":  {[]string{"run", "list", "--server", "http://192.0.2.1:80"}, "without TLS only this machine is reached; use https"},
 		"missing configuration": {[]string{"benchmark", "invoke", "x", "test", "--config", "/does/not/exist.json"}, "--config: open /does/not/exist.json"},
+		"type of image":         {[]string{"docker", "build", "--image-type", "manage"}, "--image-type: there are no images of type manage"},
+		"image of no function":  {[]string{"docker", "build", "--image-type", "function"}, "--image-type function needs the BENCHMARK"},
+		"docker's platform":     {[]string{"docker", "push", "--platform", "linux/riscv64"}, "--platform: \"linux/riscv64\" is unknown; use linux/amd64 or linux/arm64"},
+		"two platforms":         {[]string{"docker", "build", "--platform", "linux/amd64", "--architecture", "x64"}, "--platform says the same as --architecture and excludes it"},
+		"no images at once":     {[]string{"docker", "build", "--parallel", "0"}, "--parallel: 0 is not a number of images"},
 		"no functions":          {[]string{"local", "start", "x", "test", "out.json", "--deployments", "0"}, "--deployments: 0 is not a number of functions"},
 	}
 	for name, c := range cases {

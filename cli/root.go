@@ -114,10 +114,12 @@ statistics. Without a running suite a command starts one for its own duration; '
 	root.AddCommand(
 		a.benchmarkCommand(),
 		a.localCommand(),
+		a.dockerCommand(),
 		a.resourcesCommand(),
 		a.functionCommand(),
 		a.operationCommand(),
 		a.runCommand(),
+		a.pricesCommand(),
 		a.tokenCommand(),
 		a.eventsCommand(),
 		a.upCommand(),
