@@ -28,12 +28,28 @@ func (a *app) printRun(format output.Format, run *experimentsv1.Run) error {
 			return err
 		}
 	}
-	return statisticsRows(run.GetStatistics()).Write(a.Stdout)
+	return a.writeStatistics(run.GetStatistics())
+}
+
+// writeStatistics writes statistics as a table, and what their cost rests on.
+func (a *app) writeStatistics(statistics *metricsv1.Statistics) error {
+	if err := statisticsRows(statistics).Write(a.Stdout); err != nil {
+		return err
+	}
+	for _, line := range priceLines(statistics) {
+		if _, err := fmt.Fprintln(a.Stdout, line); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // printStatistics prints statistics alone.
 func (a *app) printStatistics(format output.Format, statistics *metricsv1.Statistics) error {
-	return output.Message(a.Stdout, format, statistics, func() output.Rows { return statisticsRows(statistics) })
+	if format == output.Table {
+		return a.writeStatistics(statistics)
+	}
+	return output.Message(a.Stdout, format, statistics, nil)
 }
 
 // statisticsRows lays out statistics: a line per function and temperature.
@@ -96,6 +112,9 @@ func cost(f *metricsv1.FunctionStatistics) string {
 		return "-"
 	}
 	text := strconv.FormatFloat(f.GetCostUsd(), 'g', 3, 64)
+	if n := f.GetBilledCount(); n > 0 && n < f.GetCount() {
+		text += fmt.Sprintf(" of %d", n)
+	}
 	if f.GetCostEstimated() {
 		text += " (estimate)"
 	}

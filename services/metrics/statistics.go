@@ -200,7 +200,7 @@ func (f *functionCollector) message(name string, p *prices.Price) *metricsv1.Fun
 		out.CostUsd = proto.Float64(f.costUSD + p.Cost(f.unpricedGBSeconds, f.unpriced))
 		out.CostEstimated = f.estimated || (p.Estimated && f.unpriced > 0)
 		out.GbSeconds = proto.Float64(f.gbSeconds)
-		out.Price = priceMessage(p)
+		out.Price, out.BilledCount = priceMessage(p), f.billed
 	}
 	for _, i := range []int{coldGroup, warmGroup} {
 		if g := f.groups[i]; g != nil {

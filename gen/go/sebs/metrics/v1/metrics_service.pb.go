@@ -521,8 +521,10 @@ type FunctionStatistics struct {
 	CostEstimated bool `protobuf:"varint,7,opt,name=cost_estimated,json=costEstimated,proto3" json:"cost_estimated,omitempty"`
 	// GB-seconds; absent when unknown.
 	GbSeconds *float64 `protobuf:"fixed64,8,opt,name=gb_seconds,json=gbSeconds,proto3,oneof" json:"gb_seconds,omitempty"`
-	// The price that the cost was computed with, where it was computed with one that is in use; absent when the cost is unknown.
-	Price         *Price `protobuf:"bytes,9,opt,name=price,proto3" json:"price,omitempty"`
+	// The price in use for the function's platform, region and architecture; absent when the cost is unknown.
+	Price *Price `protobuf:"bytes,9,opt,name=price,proto3" json:"price,omitempty"`
+	// How many invocations the cost and the GB-seconds are of; the others have no billed time yet.
+	BilledCount   int64 `protobuf:"varint,10,opt,name=billed_count,json=billedCount,proto3" json:"billed_count,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -618,6 +620,13 @@ func (x *FunctionStatistics) GetPrice() *Price {
 		return x.Price
 	}
 	return nil
+}
+
+func (x *FunctionStatistics) GetBilledCount() int64 {
+	if x != nil {
+		return x.BilledCount
+	}
+	return 0
 }
 
 // Statistics of cold or of warm invocations.
@@ -2250,7 +2259,7 @@ const file_sebs_metrics_v1_metrics_service_proto_rawDesc = "" +
 	"\n" +
 	"Statistics\x12\x10\n" +
 	"\x03run\x18\x01 \x01(\tR\x03run\x12A\n" +
-	"\tfunctions\x18\x02 \x03(\v2#.sebs.metrics.v1.FunctionStatisticsR\tfunctions\"\xe6\x03\n" +
+	"\tfunctions\x18\x02 \x03(\v2#.sebs.metrics.v1.FunctionStatisticsR\tfunctions\"\x89\x04\n" +
 	"\x12FunctionStatistics\x12\x1a\n" +
 	"\bfunction\x18\x01 \x01(\tR\bfunction\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\x03R\x05count\x12#\n" +
@@ -2261,7 +2270,9 @@ const file_sebs_metrics_v1_metrics_service_proto_rawDesc = "" +
 	"\x0ecost_estimated\x18\a \x01(\bR\rcostEstimated\x12\"\n" +
 	"\n" +
 	"gb_seconds\x18\b \x01(\x01H\x01R\tgbSeconds\x88\x01\x01\x12,\n" +
-	"\x05price\x18\t \x01(\v2\x16.sebs.metrics.v1.PriceR\x05price\x1a;\n" +
+	"\x05price\x18\t \x01(\v2\x16.sebs.metrics.v1.PriceR\x05price\x12!\n" +
+	"\fbilled_count\x18\n" +
+	" \x01(\x03R\vbilledCount\x1a;\n" +
 	"\rFailuresEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01B\v\n" +
