@@ -36,7 +36,7 @@ const (
 	SourceChain         = "sdk"
 )
 
-// Reasons of the errors of this package.
+// ReasonCredentialsMissing is the reason where no credential was found.
 const ReasonCredentialsMissing = "CREDENTIALS_NOT_ON_SERVICE"
 
 // Settings is the section `aws` of the configuration.
@@ -53,8 +53,10 @@ type Settings struct {
 	MaxAttempts int `yaml:"max_attempts"`
 	// MaxBackoff bounds the pause between two tries; 0 means 20 s.
 	MaxBackoff time.Duration `yaml:"max_backoff"`
-	// RequestsPerSecond bounds for each API (such as `lambda`) how many control requests all processes of the suite
-	// send together for one account; an API without an entry, or with 0, has no bound.
+	// RequestsPerSecond bounds for each API how many control requests all processes of the suite send together for one
+	// account; 0 is no bound. The APIs are `lambda`, `lambda-getfunction`, `apigatewayv2`, `cloudwatch-logs`, `iam`, `sqs`,
+	// `ecr`, `sts`, `s3` and `dynamodb`. One that is not named has AWS's documented quota (15, 100, 10, 10), or no bound;
+	// with an endpoint of one's own it has none.
 	RequestsPerSecond map[string]float64 `yaml:"requests_per_second"`
 }
 

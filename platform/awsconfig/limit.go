@@ -3,7 +3,6 @@ package awsconfig
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
@@ -21,7 +20,8 @@ func limit(limiter Limiter, provider aws.CredentialsProvider) func(*middleware.S
 			if err != nil {
 				return middleware.FinalizeOutput{}, middleware.Metadata{}, fmt.Errorf("read the AWS credential: %w", err)
 			}
-			if err := limiter.Wait(ctx, identity.AccessKeyID, strings.ToLower(awsmiddleware.GetServiceID(ctx))); err != nil {
+			api := apiOf(awsmiddleware.GetServiceID(ctx), awsmiddleware.GetOperationName(ctx))
+			if err := limiter.Wait(ctx, identity.AccessKeyID, api); err != nil {
 				return middleware.FinalizeOutput{}, middleware.Metadata{}, err
 			}
 		}

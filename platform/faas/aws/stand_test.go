@@ -371,6 +371,44 @@ func TestColdStartsAreEnforced(t *testing.T) {
 	}
 }
 
+func TestSandboxesAreKeptInitialised(t *testing.T) {
+	t.Parallel()
+	_, d := onStand(t)
+	p := platformOf(t, d)
+	spec := coldSpec(t, "provisioned", nil)
+	fn := create(t, p, spec)
+	if fn.Config.ProvisionedConcurrency != 0 || fn.Version != 0 {
+		t.Errorf("made %+v", fn)
+	}
+	// The function gets its alias with the first sandboxes, and calls go there from then on.
+	config := spec.Config
+	config.ProvisionedConcurrency = 2
+	fn, err := p.UpdateConfiguration(t.Context(), fn.Name, config)
+	if err != nil || fn.Config.ProvisionedConcurrency != 2 || fn.Version != 1 {
+		t.Fatalf("the function is %+v, %v", fn, err)
+	}
+	trigger, err := p.CreateTrigger(t.Context(), fn.Name, driver.TriggerSpec{Type: driver.TriggerHTTP})
+	if err != nil || !strings.HasSuffix(trigger.Handle, ":live") {
+		t.Fatalf("the trigger is %+v, %v", trigger, err)
+	}
+	if status, body := post(t, trigger.URL, "{}", nil); status != http.StatusOK {
+		t.Errorf("the URL answered %d %s", status, body)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	sent, err := p.Invoke(ctx, driver.Call{Function: fn.Name, Payload: []byte(`{"marker":"x"}`), Async: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if result, err := p.AsyncResult(ctx, fn.Name, sent.RequestID); err != nil || !bytes.Contains(result.Payload, []byte("marker")) {
+		t.Errorf("the alias answered %+v, %v", result, err)
+	}
+	fn, err = p.UpdateConfiguration(t.Context(), fn.Name, spec.Config)
+	if err != nil || fn.Config.ProvisionedConcurrency != 0 || fn.Version == 0 {
+		t.Errorf("without sandboxes it is %+v, %v", fn, err)
+	}
+}
+
 func TestEverythingIsDiscoveredAndRemoved(t *testing.T) {
 	t.Parallel()
 	stand, d := onStand(t)

@@ -58,7 +58,7 @@ func (d *Driver) createStorage(ctx context.Context, got *lambda.GetFunctionOutpu
 			FilterRules: []s3types.FilterRule{{Name: s3types.FilterRuleNamePrefix, Value: &spec.Prefix}},
 		}}
 	}
-	if _, err := d.changeNotifications(ctx, spec.Bucket, func(all []s3types.LambdaFunctionConfiguration) []s3types.LambdaFunctionConfiguration {
+	if err := d.changeNotifications(ctx, spec.Bucket, func(all []s3types.LambdaFunctionConfiguration) []s3types.LambdaFunctionConfiguration {
 		return append(without(all, name), entry)
 	}); err != nil {
 		return driver.Trigger{}, err
@@ -68,15 +68,14 @@ func (d *Driver) createStorage(ctx context.Context, got *lambda.GetFunctionOutpu
 	}, nil
 }
 
-// changeNotifications replaces the functions that a bucket calls, and keeps its other notifications. It tells whether
-// anything was changed. S3 has no way to change one entry: who changes the same bucket at once must not be another
+// changeNotifications replaces the functions that a bucket calls, and keeps its other notifications. S3 has no way to change one entry: who changes the same bucket at once must not be another
 // process, which the locks of the suite see to.
-func (d *Driver) changeNotifications(ctx context.Context, bucket string, change func([]s3types.LambdaFunctionConfiguration) []s3types.LambdaFunctionConfiguration) (bool, error) {
+func (d *Driver) changeNotifications(ctx context.Context, bucket string, change func([]s3types.LambdaFunctionConfiguration) []s3types.LambdaFunctionConfiguration) error {
 	d.buckets.Lock()
 	defer d.buckets.Unlock()
 	have, err := d.s3.GetBucketNotificationConfiguration(ctx, &s3.GetBucketNotificationConfigurationInput{Bucket: &bucket})
 	if err != nil {
-		return false, err
+		return err
 	}
 	functions := change(slices.Clone(have.LambdaFunctionConfigurations))
 	changed := len(functions) != len(have.LambdaFunctionConfigurations) || !slices.EqualFunc(functions, have.LambdaFunctionConfigurations,
@@ -84,10 +83,10 @@ func (d *Driver) changeNotifications(ctx context.Context, bucket string, change 
 			return sdk.ToString(a.Id) == sdk.ToString(b.Id) && sdk.ToString(a.LambdaFunctionArn) == sdk.ToString(b.LambdaFunctionArn) && prefixOf(a) == prefixOf(b)
 		})
 	if !changed {
-		return false, nil
+		return nil
 	}
 	// S3 tries the permission at once, and it is not known everywhere yet when it was made a moment ago.
-	return true, d.until(ctx, "the permission of bucket "+bucket, func(ctx context.Context) (bool, error) {
+	return d.until(ctx, "the permission of bucket "+bucket, func(ctx context.Context) (bool, error) {
 		_, err := d.s3.PutBucketNotificationConfiguration(ctx, &s3.PutBucketNotificationConfigurationInput{
 			Bucket: &bucket,
 			NotificationConfiguration: &s3types.NotificationConfiguration{
@@ -146,7 +145,7 @@ func (d *Driver) deleteStorage(ctx context.Context, got *lambda.GetFunctionOutpu
 		return errs.NotFound(ReasonTriggerNotFound, "function %s has no storage trigger", name).With("function", name)
 	}
 	// A bucket that is gone took the notification along.
-	if _, err := d.changeNotifications(ctx, bucket, func(all []s3types.LambdaFunctionConfiguration) []s3types.LambdaFunctionConfiguration {
+	if err := d.changeNotifications(ctx, bucket, func(all []s3types.LambdaFunctionConfiguration) []s3types.LambdaFunctionConfiguration {
 		return without(all, name)
 	}); err != nil && !missing(err) {
 		return err
