@@ -333,49 +333,52 @@ func (c *chunks) Read(b []byte) (int, error) {
 // has to survive, and at last for good, which ends the process.
 func TestConnectionUse(t *testing.T) {
 	t.Parallel()
-	eachInterpreter(t, echo, func(t *testing.T, p *runtimetest.Process) {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
+	eachInterpreter(t, echo, checkConnectionUse)
+}
+
+func checkConnectionUse(t *testing.T, p *runtimetest.Process) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Start(t, "AWS_LAMBDA_RUNTIME_API="+listener.Addr().String())
+	for connection := range 2 {
+		raw, err := listener.Accept()
 		if err != nil {
 			t.Fatal(err)
 		}
-		p.Start(t, "AWS_LAMBDA_RUNTIME_API="+listener.Addr().String())
-		for connection := range 2 {
-			raw, err := listener.Accept()
-			if err != nil {
-				t.Fatal(err)
-			}
-			conn := &chunks{Conn: raw}
-			if err := conn.SetDeadline(time.Now().Add(runtimetest.Patience)); err != nil {
-				t.Fatal(err)
-			}
-			reader := bufio.NewReaderSize(conn, 1<<16)
-			for i := range 3 {
-				id := fmt.Sprintf("c%d-%d", connection, i)
-				serveOnce(t, conn, reader, id)
-			}
-			if connection == 1 {
-				// Nobody listens any more when the connection goes.
-				_ = listener.Close()
-			}
-			_ = conn.Close()
-			posts := 0
-			for _, chunk := range conn.read {
-				head, body, whole := bytes.Cut(chunk, []byte("\r\n\r\n"))
-				if bytes.HasPrefix(head, []byte("POST")) {
-					posts++
-					if !whole || len(body) == 0 {
-						t.Errorf("a message came in several writes; the first: %q", chunk)
-					}
+		conn := &chunks{Conn: raw}
+		if err := conn.SetDeadline(time.Now().Add(runtimetest.Patience)); err != nil {
+			t.Fatal(err)
+		}
+		reader := bufio.NewReaderSize(conn, 1<<16)
+		for i := range 3 {
+			id := fmt.Sprintf("c%d-%d", connection, i)
+			serveOnce(t, conn, reader, id)
+		}
+		if connection == 1 {
+			// Nobody listens any more when the connection goes.
+			_ = listener.Close()
+		}
+		_ = conn.Close()
+		posts := 0
+		for _, chunk := range conn.read {
+			head, body, whole := bytes.Cut(chunk, []byte("\r\n\r\n"))
+			if bytes.HasPrefix(head, []byte("POST")) {
+				posts++
+				if !whole || len(body) == 0 {
+					t.Errorf("a message came in several writes; the first: %q", chunk)
 				}
 			}
-			if posts != 3 {
-				t.Errorf("%d messages began with a read of their own, want 3", posts)
-			}
 		}
-		if code := p.Exit(t); code == 0 {
-			t.Error("exit code 0 after the host went away")
+		if posts != 3 {
+			t.Errorf("%d messages began with a read of their own, want 3", posts)
 		}
-	})
+	}
+	if code := p.Exit(t); code == 0 {
+		t.Error("exit code 0 after the host went away")
+	}
 }
 
 // serveOnce hands out one invocation on a raw connection and takes its answer.

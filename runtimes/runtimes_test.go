@@ -33,10 +33,11 @@ func TestLoadDescribesEveryEmbeddedFile(t *testing.T) {
 	}
 	for language := range languages {
 		b, err := c.Bootstrap(language)
-		if err != nil {
+		// Packages in C++ bring it.
+		if errors.Is(err, ErrUnknown) != (language == "cpp") {
 			t.Fatal(err)
 		}
-		if len(b.Digest) != 64 {
+		if err == nil && len(b.Digest) != 64 {
 			t.Errorf("bootstrap of %s: digest %q is not SHA-256 in hex", language, b.Digest)
 		}
 		for _, f := range b.Files {

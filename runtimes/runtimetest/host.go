@@ -201,16 +201,23 @@ func NewOn(t *testing.T, platform string, i Interpreter, sources map[string]stri
 			t.Fatal(err)
 		}
 	}
+	return Prepare(t, platform, i, root, layout.Handler, filepath.Join(dir, bootstrap.Entry))
+}
+
+// Prepare prepares a process of the program i.Path with arguments for the
+// package that is unpacked in root. Start starts it.
+func Prepare(t *testing.T, platform string, i Interpreter, root, handler string, arguments ...string) *Process {
+	t.Helper()
 	h := newHost(t)
 	out := &output{}
-	cmd := exec.CommandContext(t.Context(), i.Path, filepath.Join(dir, bootstrap.Entry)) //nolint:gosec // found on PATH
+	cmd := exec.CommandContext(t.Context(), i.Path, arguments...) //nolint:gosec // found on this machine
 	cmd.Env = []string{
 		"PATH=" + os.Getenv("PATH"),
 		"HOME=" + os.Getenv("HOME"),
 		"TMPDIR=" + t.TempDir(),
 		"PYTHONDONTWRITEBYTECODE=1",
 		"AWS_LAMBDA_RUNTIME_API=" + strings.TrimPrefix(h.server.URL, "http://"),
-		"_HANDLER=" + layout.Handler,
+		"_HANDLER=" + handler,
 		"LAMBDA_TASK_ROOT=" + root,
 	}
 	cmd.Stdout, cmd.Stderr = out, out
@@ -260,6 +267,13 @@ func (p *Process) Await(t *testing.T) Delivery {
 // Invoke hands out a payload and returns the answer to it.
 func (p *Process) Invoke(t *testing.T, payload string) Delivery {
 	t.Helper()
+	p.Hand(t, payload)
+	return p.Await(t)
+}
+
+// Hand hands out a payload.
+func (p *Process) Hand(t *testing.T, payload string) {
+	t.Helper()
 	select {
 	case p.host.work <- []byte(payload):
 	case err := <-p.exited:
@@ -267,7 +281,6 @@ func (p *Process) Invoke(t *testing.T, payload string) Delivery {
 	case <-time.After(Patience):
 		t.Fatalf("the process asked for no work within %v; it printed:\n%s", Patience, p.Output)
 	}
-	return p.Await(t)
 }
 
 // Answer is what a wrapper answers, the one shape of the suite.
