@@ -71,13 +71,6 @@ func (a *Assembled) Close() error {
 	return errors.Join(problems...)
 }
 
-// launchers start the bootstrap of a language in a base image without a Lambda runtime.
-var launchers = map[string]func(entry string) []string{
-	"python": func(entry string) []string { return []string{"python3", entry} },
-	"nodejs": func(entry string) []string { return []string{"node", entry} },
-	"java":   func(entry string) []string { return []string{"java", "-jar", entry} },
-}
-
 // hasRuntime tells whether an image brings a Lambda runtime, as AWS's base images do.
 func hasRuntime(config v1.Config) bool {
 	return slices.ContainsFunc(config.Entrypoint, func(word string) bool { return path.Base(word) == "lambda-entrypoint.sh" }) ||
@@ -140,7 +133,7 @@ func Assemble(ctx context.Context, base v1.Image, bootstraps Bootstraps, content
 func (a *Assembled) addRuntime(ctx context.Context, bootstraps Bootstraps, content Content, config *v1.Config, dir string) error {
 	if content.Language == "cpp" {
 		if content.Handler != "" {
-			config.Entrypoint = []string{"/" + path.Join(taskRoot, "bootstrap")}
+			config.Entrypoint = nativeEntry(content.Files)
 			config.Env = setEnv(config.Env, "_HANDLER="+content.Handler)
 		}
 		return nil
@@ -152,26 +145,14 @@ func (a *Assembled) addRuntime(ctx context.Context, bootstraps Bootstraps, conte
 	if hasRuntime(*config) {
 		return nil
 	}
-	bootstrap, err := bootstraps.Bootstrap(content.Language)
+	files, entry, err := runtimeFiles(ctx, bootstraps, content.Language, dir)
 	if err != nil {
-		return fmt.Errorf("find runtime for the image: %w", err)
-	}
-	launch, ok := launchers[content.Language]
-	if !ok {
-		return fmt.Errorf("find runtime for the image: nothing starts language %s", content.Language)
-	}
-	var files []archive.File
-	for _, file := range bootstrap.Files {
-		raw, err := bootstraps.Read(file)
-		if err != nil {
-			return err
-		}
-		files = append(files, archive.Bytes(path.Join(content.Language, file.Path), raw))
+		return err
 	}
 	if err := a.add(ctx, "runtime of "+content.Language, runtimeRoot, files, dir); err != nil {
 		return err
 	}
-	config.Entrypoint = launch("/" + path.Join(runtimeRoot, content.Language, bootstrap.Entry))
+	config.Entrypoint = entry
 	config.Cmd = nil
 	if content.Handler != "" {
 		config.Env = setEnv(config.Env, "_HANDLER="+content.Handler)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/sebs-suite/sebs/internal/archive"
 	"github.com/sebs-suite/sebs/internal/errs"
+	"github.com/sebs-suite/sebs/internal/jdk"
 	"github.com/sebs-suite/sebs/runtimes"
 )
 
@@ -275,6 +276,35 @@ func TestRuntimeOfTheBaseIsKept(t *testing.T) {
 	cpp.Language = "cpp"
 	if file, err = assemble(t, empty.Image, cpp).ConfigFile(); err != nil || file.Config.Entrypoint[0] != "/var/task/bootstrap" {
 		t.Errorf("entry point of cpp = %q, %v", file.Config.Entrypoint, err)
+	}
+	cpp.Files = append(cpp.Files, archive.Bytes("bin/function", nil), archive.Bytes("lib/ld-linux-x86-64.so.2", nil))
+	want := "/var/task/lib/ld-linux-x86-64.so.2 --library-path /var/task/lib /var/task/bin/function"
+	if file, err = assemble(t, empty.Image, cpp).ConfigFile(); err != nil || strings.Join(file.Config.Entrypoint, " ") != want {
+		t.Errorf("entry point of cpp with its loader = %q, %v", file.Config.Entrypoint, err)
+	}
+}
+
+func TestJavaRuntimeIsCompiled(t *testing.T) {
+	t.Parallel()
+	if _, ok := jdk.Compiling(jdk.Find(os.Getenv, "/"), oldestJava); !ok {
+		t.Skip("needs a JDK of version 11 or newer")
+	}
+	java := content("org.serverlessbench.Handler::handleRequest")
+	java.Language, java.DependencyDir = "java", "."
+	img := assemble(t, empty.Image, java)
+	layers, err := img.Layers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := entries(t, layers[0]); !strings.Contains(got, "var/runtime/java/classes/org/serverlessbench/bootstrap/Bootstrap.class") {
+		t.Errorf("runtime = %s", got)
+	}
+	file, err := img.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(file.Config.Entrypoint, " "); !strings.HasSuffix(got, "-cp /var/runtime/java/classes org.serverlessbench.bootstrap.Bootstrap") {
+		t.Errorf("entry point = %s", got)
 	}
 }
 

@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/sebs-suite/sebs/internal/errs"
@@ -90,13 +88,8 @@ func CompileJava(ctx context.Context, runtimeRoot string) error {
 	defer func() { _ = os.RemoveAll(temporary) }()
 	ctx, cancel := context.WithTimeout(ctx, compileLimit)
 	defer cancel()
-	// Texts are joined by plain code: the default makes the JDK generate code at the first call of each place.
-	arguments := append([]string{"--release", strconv.Itoa(oldestJava), "-Xlint:-options", "-XDstringConcat=inline", "-d", temporary}, sources...)
-	command := exec.CommandContext(ctx, compiler, arguments...)
-	command.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin", "LC_ALL=C.UTF-8", "HOME=" + temporary, "TMPDIR=" + temporary}
-	command.WaitDelay = time.Second
-	if printed, err := command.CombinedOutput(); err != nil {
-		return fmt.Errorf("compile the bootstrap of Java functions with %s: %w: %s", compiler, err, strings.TrimSpace(string(printed)))
+	if err := jdk.Compile(ctx, compiler, oldestJava, temporary, sources); err != nil {
+		return fmt.Errorf("compile the bootstrap of Java functions: %w", err)
 	}
 	// Sandboxes run as other users.
 	err = filepath.WalkDir(temporary, func(name string, entry fs.DirEntry, err error) error {
