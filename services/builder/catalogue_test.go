@@ -12,6 +12,21 @@ import (
 	typev1 "github.com/sebs-suite/sebs/gen/go/sebs/type/v1"
 )
 
+// programs are what building in a language takes.
+var programs = map[typev1.Language][]string{
+	typev1.Language_LANGUAGE_NODEJS: {"npm"},
+	typev1.Language_LANGUAGE_JAVA:   {"mvn", "javac"},
+	typev1.Language_LANGUAGE_CPP:    {"cmake", "g++", "make"},
+}
+
+// shippedFiles are in every package of a language.
+var shippedFiles = map[typev1.Language][]string{
+	typev1.Language_LANGUAGE_PYTHON: {"handler.py", "function/function.py", "function/storage.py", "function/nosql.py", "function/sebs_core.py"},
+	typev1.Language_LANGUAGE_NODEJS: {"handler.js", "function/function.js", "function/storage.js", "function/nosql.js", "function/sebs_core.js"},
+	typev1.Language_LANGUAGE_JAVA:   {"function/Function.class", "org/serverlessbench/Handler.class", "org/serverlessbench/Core.class"},
+	typev1.Language_LANGUAGE_CPP:    {"bootstrap", "bin/function", "lib/ld-linux-x86-64.so.2"},
+}
+
 // TestShippedCatalogue builds every benchmark of the catalogue in every language and prepares its input.
 func TestShippedCatalogue(t *testing.T) {
 	t.Parallel()
@@ -31,18 +46,28 @@ func TestShippedCatalogue(t *testing.T) {
 			for _, architecture := range []typev1.Architecture{typev1.Architecture_ARCHITECTURE_X64, typev1.Architecture_ARCHITECTURE_ARM64} {
 				name := fmt.Sprintf("%s/%s/%s", found.GetBenchmark(), language.GetLanguage(), architecture)
 				t.Run(name, func(t *testing.T) {
-					if _, err := exec.LookPath("npm"); err != nil && language.GetLanguage() == typev1.Language_LANGUAGE_NODEJS {
-						t.Skip("needs npm")
+					for _, program := range programs[language.GetLanguage()] {
+						if _, err := exec.LookPath(program); err != nil {
+							t.Skipf("needs %s", program)
+						}
+					}
+					runtime := &typev1.Runtime{Language: language.GetLanguage()}
+					switch language.GetLanguage() {
+					case typev1.Language_LANGUAGE_JAVA:
+						runtime.Version = "11" // every JDK compiles for it
+					case typev1.Language_LANGUAGE_CPP:
+						if architecture != typev1.Architecture_ARCHITECTURE_X64 {
+							t.Skip("C++ functions are built for x64 only")
+						}
 					}
 					op, err := b.client.CreatePackage(t.Context(), &builderv1.CreatePackageRequest{
-						Source: origin, Platform: "local", Runtime: &typev1.Runtime{Language: language.GetLanguage()}, Architecture: architecture,
+						Source: origin, Platform: "local", Runtime: runtime, Architecture: architecture,
 					})
 					p := result(t, op, err, &builderv1.Package{})
 					files := b.unpack(t, p)
-					extension := map[typev1.Language]string{typev1.Language_LANGUAGE_PYTHON: ".py", typev1.Language_LANGUAGE_NODEJS: ".js"}[language.GetLanguage()]
-					for _, want := range []string{"handler", "function/function", "function/storage", "function/nosql", "function/sebs_core"} {
-						if _, ok := files[want+extension]; !ok {
-							t.Errorf("the package has no %s%s", want, extension)
+					for _, want := range shippedFiles[language.GetLanguage()] {
+						if _, ok := files[want]; !ok {
+							t.Errorf("the package has no %s", want)
 						}
 					}
 					t.Logf("%s in %d ms with %q: %d files, %d bytes", p.GetRuntime(), p.GetBuildMs(), p.GetInstaller(), len(files), p.GetSizeBytes())

@@ -59,7 +59,7 @@ func TestRefusals(t *testing.T) {
 		"traversal":         {&builderv1.CreatePackageRequest{Source: origin("..%2f"), Platform: "local"}, codes.InvalidArgument, "is not valid", nil},
 		"broken config":     {&builderv1.CreatePackageRequest{Source: origin("902.broken"), Platform: "local"}, codes.InvalidArgument, `902.broken/config.json: key "timeout" is "1"; it must be a whole number of seconds`, nil},
 		"no sources":        {&builderv1.CreatePackageRequest{Source: origin("901.empty"), Platform: "local"}, codes.InvalidArgument, "folder 901.empty/python holds none of *.py", nil},
-		"java":              {&builderv1.CreatePackageRequest{Source: origin("901.empty"), Platform: "local", Runtime: &typev1.Runtime{Language: typev1.Language_LANGUAGE_JAVA}}, codes.Unimplemented, "platform local does not run java", nil},
+		"java":              {&builderv1.CreatePackageRequest{Source: origin("901.empty"), Platform: "local", Runtime: &typev1.Runtime{Language: typev1.Language_LANGUAGE_JAVA}}, codes.InvalidArgument, "folder 901.empty/java holds no ", nil},
 		"not in benchmark":  {&builderv1.CreatePackageRequest{Source: origin("501.graph-pagerank"), Platform: "local", Runtime: &typev1.Runtime{Language: typev1.Language_LANGUAGE_NODEJS}}, codes.InvalidArgument, "is not written in", nil},
 		"version":           {&builderv1.CreatePackageRequest{Source: origin("010.sleep"), Platform: "local", Runtime: python("3.6")}, codes.InvalidArgument, "the nearest is 3.9", nil},
 		"other platform":    {&builderv1.CreatePackageRequest{Source: origin("010.sleep"), Platform: "azure", Runtime: python("3.11")}, codes.Unimplemented, "platform azure", nil},

@@ -95,6 +95,7 @@ func newServer(t testing.TB, b *bench, storage storagev1.StorageServiceClient, f
 		Catalogue: benchmark.NewCatalogue(roots, nil), Runtimes: table, Layouts: layouts,
 		Packages: packaging.NewBuilder(packaging.Options{
 			Layouts: layouts, Confiner: confiner, Python: installers, Node: packaging.NewNPM(confiner, 5*time.Minute),
+			Maven: packaging.NewMaven(confiner, filepath.Join(toolsDir(t), "maven"), 10*time.Minute), CMake: packaging.NewCMake(confiner, 5*time.Minute),
 			Store: store, LayersDir: dir + "/layers", Locks: b.records, ScriptTimeout: time.Minute,
 		}),
 		Runner: inputs.NewRunner(confiner, finder, pytools.NewSites(installers, dir+"/sites"), time.Minute, log),

@@ -509,15 +509,17 @@ func TestDeployRefusals(t *testing.T) {
 		archive []byte
 		says    string
 	}{
-		"name":          {change: func(s *localv1.FunctionSpec) { s.FunctionId = "../up" }, says: "function_id"},
-		"memory":        {change: func(s *localv1.FunctionSpec) { s.Configuration.MemoryMb = 1 }, says: "configuration.memory_mb"},
-		"timeout":       {change: func(s *localv1.FunctionSpec) { s.Configuration.TimeoutSeconds = 901 }, says: "configuration.timeout_seconds"},
-		"digest":        {change: func(s *localv1.FunctionSpec) { s.ArchiveSha256 = strings.Repeat("0", 64) }, says: "SHA-256"},
-		"no zip":        {archive: []byte("this is no zip file"), says: "zip"},
-		"climbs":        {archive: zipOf(t, map[string]string{"../evil.py": ""}), says: "leads out of the package"},
-		"variable":      {change: func(s *localv1.FunctionSpec) { s.Configuration.Environment["A B"] = "" }, says: "A B"},
-		"no version":    {change: func(s *localv1.FunctionSpec) { s.Configuration.Runtime.Version = "2.3" }, says: "no python 2.3 on this machine"},
-		"java":          {change: func(s *localv1.FunctionSpec) { s.Configuration.Runtime.Language = typev1.Language_LANGUAGE_JAVA }, says: "java"},
+		"name":       {change: func(s *localv1.FunctionSpec) { s.FunctionId = "../up" }, says: "function_id"},
+		"memory":     {change: func(s *localv1.FunctionSpec) { s.Configuration.MemoryMb = 1 }, says: "configuration.memory_mb"},
+		"timeout":    {change: func(s *localv1.FunctionSpec) { s.Configuration.TimeoutSeconds = 901 }, says: "configuration.timeout_seconds"},
+		"digest":     {change: func(s *localv1.FunctionSpec) { s.ArchiveSha256 = strings.Repeat("0", 64) }, says: "SHA-256"},
+		"no zip":     {archive: []byte("this is no zip file"), says: "zip"},
+		"climbs":     {archive: zipOf(t, map[string]string{"../evil.py": ""}), says: "leads out of the package"},
+		"variable":   {change: func(s *localv1.FunctionSpec) { s.Configuration.Environment["A B"] = "" }, says: "A B"},
+		"no version": {change: func(s *localv1.FunctionSpec) { s.Configuration.Runtime.Version = "2.3" }, says: "no python 2.3 on this machine"},
+		"old java": {change: func(s *localv1.FunctionSpec) {
+			s.Configuration.Runtime.Language, s.Configuration.Runtime.Version = typev1.Language_LANGUAGE_JAVA, "8"
+		}, says: "no java 8 on this machine"},
 		"docker":        {change: func(s *localv1.FunctionSpec) { s.Configuration.SandboxKind = localv1.SandboxKind_SANDBOX_KIND_DOCKER }, says: "docker"},
 		"variant":       {change: func(s *localv1.FunctionSpec) { s.Configuration.Runtime.Variant = "pypy" }, says: "pypy"},
 		"other machine": {change: func(s *localv1.FunctionSpec) { s.Configuration.Architecture = otherArchitecture() }, says: "this host runs"},

@@ -54,7 +54,7 @@ func writeRuntimes(t testing.TB, dir string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, language := range []string{"python", "nodejs"} {
+	for _, language := range []string{"python", "nodejs", "java"} {
 		b, err := catalog.Bootstrap(language)
 		if err != nil {
 			t.Fatal(err)
