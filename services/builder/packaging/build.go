@@ -116,6 +116,9 @@ func (b *Builder) Build(ctx context.Context, p *Plan, w io.Writer, report Report
 		return Built{}, err
 	}
 	defer func() { err = errors.Join(err, closeEntries()) }()
+	if err := p.checkSize(entries); err != nil {
+		return Built{}, err
+	}
 	report("package", "writing the archive")
 	sum := sha256.New()
 	counter := &countingWriter{w: io.MultiWriter(w, sum)}

@@ -3,6 +3,7 @@ package packaging
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/csv"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -37,8 +38,14 @@ type layerInputs struct {
 
 // layerDigest covers the requirements, the runtime, the script that runs over the layer and the installer.
 func (p *Plan) layerDigest(in layerInputs) (string, error) {
-	return digestOf(format, p.Choice.Language, p.Choice.Version, p.Choice.Variant, p.Choice.Architecture, p.Layout.DependencyDir,
-		in.dependencies, in.packageScript, in.installer, p.scriptSettings(in))
+	parts := []any{
+		format, p.Choice.Language, p.Choice.Version, p.Choice.Variant, p.Choice.Architecture, p.Layout.DependencyDir,
+		in.dependencies, in.packageScript, in.installer, p.scriptSettings(in),
+	}
+	if p.oldLibc() {
+		parts = append(parts, "old libc")
+	}
+	return digestOf(parts...)
 }
 
 // scriptSettings are what package.sh sees of the build; they matter only where there is one.
@@ -179,7 +186,43 @@ func (b *Builder) buildLayer(ctx context.Context, p *Plan, in layerInputs, diges
 	if err != nil {
 		return nil, fmt.Errorf("collect dependencies: %w", err)
 	}
+	if files, err = trueRecords(files); err != nil {
+		return nil, fmt.Errorf("collect dependencies: %w", err)
+	}
 	return b.keepLayer(ctx, digest, files)
+}
+
+// maxRecordBytes bounds the list of a Python package's files; the largest packages have some 10,000 files.
+const maxRecordBytes = 64 << 20
+
+// trueRecords takes out of the lists that Python packages keep of their files what is not in the layer. Scripts begin
+// with the path of the building machine's interpreter, so that their digests in these lists differ between machines.
+func trueRecords(files []archive.File) ([]archive.File, error) {
+	there := make(map[string]bool, len(files))
+	for _, file := range files {
+		there[file.Path] = true
+	}
+	for i, file := range files {
+		folder, name := path.Split(file.Path)
+		if name != "RECORD" || !strings.HasSuffix(folder, ".dist-info/") {
+			continue
+		}
+		content, err := file.Read(maxRecordBytes)
+		if err != nil {
+			return nil, err
+		}
+		site := path.Dir(path.Clean(folder))
+		var kept strings.Builder
+		for line := range strings.Lines(string(content)) {
+			fields, err := csv.NewReader(strings.NewReader(line)).Read()
+			if err == nil && len(fields) > 0 && !there[path.Join(site, fields[0])] {
+				continue
+			}
+			kept.WriteString(line)
+		}
+		files[i] = archive.Bytes(file.Path, []byte(kept.String()))
+	}
+	return files, nil
 }
 
 // leftByInstaller says whether a file is of use to the installer only, or names places of the building machine.

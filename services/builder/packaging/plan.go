@@ -23,7 +23,7 @@ import (
 const ReasonFailed = "BUILD_FAILED"
 
 // format is part of every digest. It changes when the same inputs would give another package.
-const format = "sebs-package-1"
+const format = "sebs-package-2"
 
 // Names of scripts in benchmark folders.
 const (

@@ -130,6 +130,16 @@ type Target struct {
 	Version string
 	// Architecture is x64 or arm64; empty means this machine, of whatever kind.
 	Architecture string
+	// OldLibc asks for packages that run with glibc 2.26, the one of Amazon Linux 2.
+	OldLibc bool
+}
+
+// libcs are the tags of C libraries, newest first, whose packages run where the target does. pip wants them all.
+func (t Target) libcs() []string {
+	if t.OldLibc {
+		return []string{"manylinux_2_26", "manylinux_2_24", "manylinux_2_17", "manylinux2014"}
+	}
+	return []string{"manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014"}
 }
 
 // machines are the names that Linux wheels use for architectures.
@@ -178,7 +188,11 @@ func uvArguments(installer Installer, requirements string, target Target) []stri
 		"--no-progress", "--color", "never", "--link-mode", "copy", "--no-compile-bytecode",
 	}
 	if machine := machines[target.Architecture]; machine != "" {
-		arguments = append(arguments, "--python-platform", machine+"-manylinux_2_28")
+		libc := "manylinux_2_28"
+		if target.OldLibc {
+			libc = "manylinux2014" // uv knows no newer one that is old enough
+		}
+		arguments = append(arguments, "--python-platform", machine+"-"+libc)
 	}
 	if target.foreign() {
 		arguments = append(arguments, "--only-binary", ":all:")
@@ -191,13 +205,13 @@ func pipArguments(python Python, requirements string, target Target) []string {
 		python.Path, "-m", "pip", "install", "--target", target.Dir, "--requirement", requirements,
 		"--no-input", "--no-color", "--disable-pip-version-check", "--no-compile", "--progress-bar", "off", "--no-warn-script-location",
 	}
-	if python.Version() == target.Version && !target.foreign() {
+	if python.Version() == target.Version && !target.foreign() && !target.OldLibc {
 		return arguments
 	}
 	arguments = append(arguments, "--python-version", target.Version, "--implementation", "cp", "--only-binary", ":all:")
 	if machine := machines[target.Architecture]; machine != "" {
-		for _, tag := range []string{"manylinux_2_28_", "manylinux_2_27_", "manylinux_2_17_", "manylinux2014_"} {
-			arguments = append(arguments, "--platform", tag+machine)
+		for _, libc := range target.libcs() {
+			arguments = append(arguments, "--platform", libc+"_"+machine)
 		}
 	}
 	return arguments

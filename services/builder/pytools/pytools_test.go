@@ -224,6 +224,14 @@ func TestArguments(t *testing.T) {
 	if !slices.Contains(pip, "manylinux2014_"+machine) || !slices.Contains(pip, "3.9") || !slices.Contains(pip, ":all:") {
 		t.Errorf("arguments of pip for another architecture = %v", pip)
 	}
+	target.OldLibc = true
+	if uv := uvArguments(Installer{path: "/uv"}, "r.txt", target); !slices.Contains(uv, machine+"-manylinux2014") {
+		t.Errorf("arguments of uv for an old C library = %v", uv)
+	}
+	pip = pipArguments(Python{Path: "/python", Major: 3, Minor: 9}, "r.txt", target)
+	if !slices.Contains(pip, "manylinux_2_17_"+machine) || slices.Contains(pip, "manylinux_2_28_"+machine) || slices.Contains(pip, "manylinux_2_27_"+machine) {
+		t.Errorf("arguments of pip for an old C library = %v", pip)
+	}
 	if pip := pipArguments(Python{Path: "/python", Major: 3, Minor: 9}, "r.txt", Target{Dir: "/t", Version: "3.9"}); slices.Contains(pip, "--platform") {
 		t.Errorf("arguments of pip for this machine = %v", pip)
 	}
