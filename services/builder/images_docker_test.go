@@ -128,13 +128,21 @@ func invokeImage(t testing.TB, h *host.Host) (cold bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// On AWS the answer is what an HTTP trigger sends.
+	var sent struct {
+		Body string `json:"body"`
+	}
+	body := out.Body
+	if err := json.Unmarshal(body, &sent); err == nil && sent.Body != "" {
+		body = []byte(sent.Body)
+	}
 	var answer struct {
 		Result struct {
 			Result map[string]any `json:"result"`
 		} `json:"result"`
 		IsCold bool `json:"is_cold"`
 	}
-	if err := json.Unmarshal(out.Body, &answer); err != nil || out.Record.Failure != "" {
+	if err := json.Unmarshal(body, &answer); err != nil || out.Record.Failure != "" {
 		t.Fatalf("answer %s (%s): %v\n%s", out.Body, out.Record.Failure, err, out.Tail)
 	}
 	got := answer.Result.Result

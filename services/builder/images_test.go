@@ -42,6 +42,7 @@ type imageOptions struct {
 	bases       map[string]string
 	deployments deployments
 	version     string
+	openECR     func(ctx context.Context, credential, region string) (*ecr.Registry, error)
 }
 
 func newImageBench(t testing.TB, folders fs.FS, o imageOptions) *bench {
@@ -78,15 +79,17 @@ func newImages(t testing.TB, server *Server, o imageOptions) *Images {
 	if err != nil {
 		t.Fatal(err)
 	}
-	openECR := func(context.Context, string, string) (*ecr.Registry, error) {
-		return nil, errs.FailedPrecondition("CREDENTIALS_NOT_ON_SERVICE", "the test has no account")
+	if o.openECR == nil {
+		o.openECR = func(context.Context, string, string) (*ecr.Registry, error) {
+			return nil, errs.FailedPrecondition("CREDENTIALS_NOT_ON_SERVICE", "the test has no account")
+		}
 	}
 	if o.version == "" {
 		o.version = "v1.0.0"
 	}
 	return &Images{
 		Bases: bases, Engine: engine, Bootstraps: server.layouts.(images.Bootstraps), Dir: t.TempDir(), Version: o.version,
-		Registries: NewRegistries(o.config, client, engine, o.deployments, openECR),
+		Registries: NewRegistries(o.config, client, engine, o.deployments, o.openECR),
 	}
 }
 

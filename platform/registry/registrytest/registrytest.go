@@ -66,10 +66,10 @@ func Start(t testing.TB, username, password string) *Registry {
 	t.Cleanup(func() {
 		_ = command.Process.Signal(syscall.SIGTERM)
 		select {
-		case <-ended:
+		case <-ended: //nolint:errcheck // it was told to end
 		case <-time.After(patience):
 			_ = command.Process.Kill()
-			<-ended
+			<-ended //nolint:errcheck // it was killed
 		}
 	})
 	r.await(t)
