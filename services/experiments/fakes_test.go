@@ -10,6 +10,8 @@ import (
 	"cloud.google.com/go/longrunning/autogen/longrunningpb"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	builderv1 "github.com/sebs-suite/sebs/gen/go/sebs/builder/v1"
@@ -48,6 +50,12 @@ type suite struct {
 	verdict *builderv1.ValidateOutputResponse
 	// output is what the function answers under `result`.
 	output string
+
+	// cold is what the answer of an invocation says of its sandbox; nil says nothing.
+	cold func(sequence int64) bool
+	// price is what EstimateCost computes with; nil fails.
+	price *metricsv1.Price
+	plans []*deployerv1.PlanDeploymentRequest
 
 	coldStarts, validations, buildsCancelled int
 	requests                                 []*invokerv1.InvokeManyRequest
@@ -115,7 +123,7 @@ func (s *suite) CreatePackage(ctx context.Context, request *builderv1.CreatePack
 				return nil, err
 			}
 		}
-		return &builderv1.Package{Name: "packages/p1", Digest: "p1", Runtime: request.GetRuntime(), Architecture: request.GetArchitecture()}, nil
+		return &builderv1.Package{Name: "packages/p1", Digest: "p1", Benchmark: "x", Runtime: request.GetRuntime(), Architecture: request.GetArchitecture()}, nil
 	})
 }
 
@@ -124,6 +132,9 @@ func (s *suite) EnsureFunction(ctx context.Context, request *deployerv1.EnsureFu
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		name := deployment + "/functions/f"
+		if request.GetConfig().GetMemoryMb() == 0 {
+			request.Config.MemoryMb, request.Config.TimeoutSeconds = 128, 60
+		}
 		return &deployerv1.EnsureFunctionResponse{Outcome: s.outcome, Function: &typev1.Function{
 			Name: name, Config: request.GetConfig(),
 			Triggers: []*typev1.Trigger{{Name: name + "/triggers/http", Type: typev1.TriggerType_TRIGGER_TYPE_HTTP}},
@@ -155,14 +166,19 @@ func (s *suite) ListInvokers(context.Context, *invokerv1.ListInvokersRequest) (*
 func (s *suite) InvokeMany(request *invokerv1.InvokeManyRequest, stream grpc.ServerStreamingServer[invokerv1.InvokeManyResponse]) error {
 	s.mu.Lock()
 	s.requests = append(s.requests, request)
-	call, invoke := len(s.requests), s.invoke
+	call, invoke, cold := len(s.requests), s.invoke, s.cold
 	s.mu.Unlock()
 	send := func(sequence int64, publish bool) error {
 		record := &typev1.InvocationRecord{
 			Run: request.GetRun(), Sequence: sequence, Phase: request.GetPhase(), Function: deployment + "/functions/f",
 			Result: &typev1.ExecutionResult{
 				RequestId: fmt.Sprint("r", sequence), OutputJson: `{"request_id":"r","result":` + s.output + `}`, Stats: &typev1.ExecutionStats{},
+				Times: &typev1.ExecutionTimes{ClientUs: 2000},
 			},
+		}
+		if cold != nil {
+			record.Result.OutputJson = fmt.Sprintf(`{"request_id":"r","is_cold":%t,"result":%s}`, cold(sequence), s.output)
+			record.Result.Stats.ColdStart = cold(sequence)
 		}
 		if publish {
 			s.store(record)
@@ -211,8 +227,35 @@ func (s *suite) GetStatistics(_ context.Context, request *metricsv1.GetStatistic
 		s.waited = append(s.waited, request.GetWaitForCount())
 	}
 	return &metricsv1.Statistics{Run: request.GetRun(), Functions: []*metricsv1.FunctionStatistics{
-		{Function: "f", Count: int64(len(s.stored[request.GetRun()]))},
+		{Function: "f", Count: int64(len(s.stored[request.GetRun()])), Groups: []*metricsv1.GroupStatistics{
+			{Series: []*metricsv1.Series{{Name: "client_exec", Unit: "us", Count: 4, Mean: 2000}}},
+			{ColdStart: true, Series: []*metricsv1.Series{{Name: "client_exec", Unit: "us", Count: 1, Mean: 12000}}},
+		}},
 	}}, nil
+}
+
+func (s *suite) EstimateCost(_ context.Context, request *metricsv1.EstimateCostRequest) (*metricsv1.EstimateCostResponse, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.price == nil {
+		return nil, status.Error(codes.Unimplemented, "no price table")
+	}
+	each := s.price.GetUsdPerRequest() + request.GetDuration().AsDuration().Seconds()*float64(request.GetMemoryMb())/1024*s.price.GetUsdPerGbSecond()
+	return &metricsv1.EstimateCostResponse{Usd: float64(request.GetInvocations()) * each, Price: s.price}, nil
+}
+
+func (s *suite) GetBenchmark(_ context.Context, request *builderv1.GetBenchmarkRequest) (*builderv1.Benchmark, error) {
+	return &builderv1.Benchmark{Name: request.GetName(), Benchmark: "x", MemoryMb: 128, TimeoutSeconds: 60, Modules: []string{"storage"}}, nil
+}
+
+func (s *suite) PlanDeployment(_ context.Context, request *deployerv1.PlanDeploymentRequest) (*deployerv1.PlanDeploymentResponse, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.plans = append(s.plans, request)
+	return &deployerv1.PlanDeploymentResponse{
+		Deployment: &typev1.Deployment{Name: deployment, Region: "eu-north-1"},
+		Resources:  []*deployerv1.PlannedResource{{Action: deployerv1.PlannedResource_ACTION_CREATE, Type: "function", Name: "f"}},
+	}, nil
 }
 
 func (s *suite) ListInvocations(_ context.Context, request *metricsv1.ListInvocationsRequest) (*metricsv1.ListInvocationsResponse, error) {

@@ -58,6 +58,9 @@ func (w *work) benchmarkInvoke(ctx context.Context, spec *experimentsv1.Benchmar
 		return err
 	}
 	trigger := ready.triggers[kind]
+	if err := w.openAccount(ctx, ready); err != nil {
+		return err
+	}
 	if spec.GetColdFirst() {
 		if err := w.enforceCold(ctx, ready); err != nil {
 			return err
@@ -71,8 +74,8 @@ func (w *work) benchmarkInvoke(ctx context.Context, spec *experimentsv1.Benchmar
 	}
 	checker := w.newChecker(spec.GetValidate(), spec.GetSource(), ready)
 	failure := w.invokeAll(ctx, spec, ready, trigger, checker)
-	if failure == nil {
-		failure = checker.finish(ctx, w)
+	if failure == nil || reached(failure) && w.run.GetInvocationCount() > 0 {
+		failure = errors.Join(failure, checker.finish(ctx, w))
 	}
 	return w.conclude(ctx, failure)
 }
@@ -82,6 +85,11 @@ func (w *work) enforceCold(ctx context.Context, ready *prepared) error {
 	if ready.outcome == deployerv1.EnsureFunctionResponse_OUTCOME_CREATED {
 		return nil
 	}
+	return w.replaceSandboxes(ctx, ready)
+}
+
+// replaceSandboxes has the platform put new sandboxes in the place of those that there are.
+func (w *work) replaceSandboxes(ctx context.Context, ready *prepared) error {
 	name := ready.function.GetName()
 	at := w.progress.start(phaseFunction, "enforcing a cold start of "+lastPart(name))
 	answer, err := w.services.Deployer.EnforceColdStart(ctx, &deployerv1.EnforceColdStartRequest{
@@ -95,6 +103,44 @@ func (w *work) enforceCold(ctx context.Context, ready *prepared) error {
 	}
 	at.done("cold start enforced")
 	return nil
+}
+
+// coldTries bounds how often a cold start is enforced for the first invocation.
+const coldTries = 3
+
+// invokeCold makes the first invocation, which is to be cold, and looks into its answer whether it was. One that met an
+// old sandbox counts among the invocations; the next one tries again. It returns how many were made.
+func (w *work) invokeCold(ctx context.Context, request *invokerv1.InvokeManyRequest, ready *prepared, take func(*typev1.InvocationRecord)) (int64, error) {
+	for made := int64(1); ; made++ {
+		warm := false
+		err := w.invokeSpan(ctx, request, span{from: made - 1, count: 1}, func(record *typev1.InvocationRecord) {
+			warm = saysWarm(record)
+			take(record)
+		})
+		if err != nil || !warm {
+			return made, err
+		}
+		if made == coldTries {
+			w.problem("a cold start was asked for, but %d invocations met a sandbox that was there before, although new ones were enforced", made)
+			return made, nil
+		}
+		if err := w.replaceSandboxes(ctx, ready); err != nil {
+			return made, err
+		}
+	}
+}
+
+// saysWarm tells that a successful answer says of itself that its sandbox had been used before. One that says nothing
+// cannot be held against the platform.
+func saysWarm(record *typev1.InvocationRecord) bool {
+	var answer struct {
+		IsCold *bool `json:"is_cold"`
+	}
+	if record.GetErrorClass() != typev1.ErrorClass_ERROR_CLASS_UNSPECIFIED || record.GetResult().GetStats().GetColdStart() ||
+		json.Unmarshal([]byte(record.GetResult().GetOutputJson()), &answer) != nil {
+		return false
+	}
+	return answer.IsCold != nil && !*answer.IsCold
 }
 
 // invokeAll makes the invocations: the first by itself where it shall be cold, then the rest.
@@ -118,10 +164,11 @@ func (w *work) invokeAll(ctx context.Context, spec *experimentsv1.BenchmarkInvok
 	if spec.GetColdFirst() {
 		first := proto.CloneOf(request)
 		first.Phase = callsCold
-		if err := w.invokeSpan(ctx, first, span{from: 0, count: 1}, take); err != nil {
+		made, err := w.invokeCold(ctx, first, ready, take)
+		if err != nil {
 			return err
 		}
-		rest = span{from: 1, count: repetitions - 1}
+		rest = span{from: made, count: max(0, repetitions-made)}
 	}
 	if err := w.invokeSpan(ctx, request, rest, take); err != nil {
 		return err
@@ -153,6 +200,7 @@ func (w *work) invokeMany(ctx context.Context, request *invokerv1.InvokeManyRequ
 // count adds a record to the run's figures.
 func (w *work) count(record *typev1.InvocationRecord) {
 	w.run.InvocationCount++
+	w.ledger.count(record)
 	if record.GetErrorClass() == typev1.ErrorClass_ERROR_CLASS_UNSPECIFIED {
 		if record.GetErrorMessage() != "" {
 			w.problem("invocation %d: %s", record.GetSequence(), record.GetErrorMessage())

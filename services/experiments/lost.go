@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -68,11 +69,26 @@ type loss struct {
 }
 
 // invokeSpan makes the invocations of a span, part by part, and goes on with another invoker when one is lost.
-func (w *work) invokeSpan(ctx context.Context, template *invokerv1.InvokeManyRequest, all span, each func(*typev1.InvocationRecord)) error {
+func (w *work) invokeSpan(ctx context.Context, template *invokerv1.InvokeManyRequest, all span, take func(*typev1.InvocationRecord)) error {
+	function := functionOf(template.GetTrigger())
 	parts := all.split(max(partSize, partTurns*int64(template.GetConcurrency())))
 	for len(parts) > 0 {
 		part := parts[0]
 		parts = parts[1:]
+		// With a bound the parts are small, so that what they turn out to cost is known soon.
+		want := part.count
+		if w.ledger.bounded() {
+			want = min(want, max(1, int64(template.GetConcurrency())))
+		}
+		each := w.ledger.each(function)
+		allowed := w.ledger.allow(function, want)
+		if allowed == 0 {
+			return w.ledger.stopped(function)
+		}
+		if allowed < part.count {
+			parts = append([]span{{from: part.from + allowed, count: part.count - allowed}}, parts...)
+			part.count = allowed
+		}
 		if err := w.awaitInvoker(ctx); err != nil {
 			return err
 		}
@@ -81,8 +97,9 @@ func (w *work) invokeSpan(ctx context.Context, template *invokerv1.InvokeManyReq
 		got := make(map[int64]*typev1.InvocationRecord, part.count)
 		err := w.invokeMany(ctx, request, func(record *typev1.InvocationRecord) {
 			got[record.GetSequence()] = record
-			each(record)
+			take(record)
 		})
+		w.ledger.settle(float64(allowed) * each)
 		switch {
 		case err == nil:
 			continue
@@ -97,6 +114,12 @@ func (w *work) invokeSpan(ctx context.Context, template *invokerv1.InvokeManyReq
 		w.losses = append(w.losses, loss{span: part, phase: template.GetPhase(), trigger: template.GetTrigger(), got: got})
 	}
 	return nil
+}
+
+// functionOf returns the function of a trigger.
+func functionOf(trigger string) string {
+	function, _, _ := strings.Cut(trigger, "/triggers/")
+	return function
 }
 
 // awaitInvoker returns when an invoker answers.

@@ -56,7 +56,21 @@ type prepared struct {
 func (w *work) openDeployment(ctx context.Context) error {
 	target := w.request.GetTarget()
 	opening := w.progress.start(phaseDeployment, "opening the deployment on platform "+target.GetPlatform())
-	deployment, err := w.services.Deployer.CreateDeployment(ctx, &deployerv1.CreateDeploymentRequest{
+	request := w.deploymentRequest()
+	request.RequestId = w.requestID("deployment")
+	deployment, err := w.services.Deployer.CreateDeployment(ctx, request)
+	if err != nil {
+		return wrapStatus(err, "open the deployment on platform %s", target.GetPlatform())
+	}
+	w.run.Deployment, w.region = deployment.GetName(), deployment.GetRegion()
+	opening.done("deployment " + deployment.GetResourcesId())
+	return w.store.save(ctx, w.run)
+}
+
+// deploymentRequest asks for the deployment of the target.
+func (w *work) deploymentRequest() *deployerv1.CreateDeploymentRequest {
+	target := w.request.GetTarget()
+	return &deployerv1.CreateDeploymentRequest{
 		Parent:         "platforms/" + target.GetPlatform(),
 		ResourcesId:    target.GetResourcesId(),
 		ResourcePrefix: target.GetResourcePrefix(),
@@ -65,14 +79,7 @@ func (w *work) openDeployment(ctx context.Context) error {
 		Settings:       target.GetSettings(),
 		Buckets:        target.GetBuckets(),
 		Ttl:            target.GetTtl(),
-		RequestId:      w.requestID("deployment"),
-	})
-	if err != nil {
-		return wrapStatus(err, "open the deployment on platform %s", target.GetPlatform())
 	}
-	w.run.Deployment, w.region = deployment.GetName(), deployment.GetRegion()
-	opening.done("deployment " + deployment.GetResourcesId())
-	return w.store.save(ctx, w.run)
 }
 
 // completeTarget fills in language, version and architecture where the caller left them to the platform.

@@ -157,17 +157,30 @@ func (w *work) test(ctx context.Context, want wanted, sequence int64) tested {
 		return outcome
 	}
 	outcome := tested{ready: ready, trigger: ready.triggers[want.triggers[0]]}
+	unpriced := w.openAccount(ctx, ready)
 	for i, kind := range want.triggers {
 		result := newResult(kind)
 		outcome.results = append(outcome.results, result)
+		if unpriced != nil {
+			result.Reason = publicText(unpriced)
+			continue
+		}
+		function := ready.function.GetName()
+		each := w.ledger.each(function)
+		if w.ledger.allow(function, 1) == 0 {
+			result.Reason = publicText(w.ledger.stopped(function))
+			continue
+		}
 		answer, err := w.services.Invoker.Invoke(ctx, &invokerv1.InvokeRequest{
 			Trigger: ready.triggers[kind].GetName(), PayloadJson: ready.input.GetPayloadJson(), Run: w.run.GetName(),
 			Sequence: sequence + int64(i), Phase: callsMain,
 		})
+		w.ledger.settle(each)
 		if err != nil {
 			result.Reason = publicText(wrapStatus(err, "invoke"))
 			continue
 		}
+		w.ledger.count(answer.GetRecord())
 		result.Record = proto.CloneOf(answer.GetRecord())
 		if answer.GetRecord().GetErrorClass() != typev1.ErrorClass_ERROR_CLASS_UNSPECIFIED {
 			result.Reason = answer.GetRecord().GetErrorMessage()
@@ -214,6 +227,7 @@ func (w *work) matrix(ctx context.Context, spec *experimentsv1.RegressionSpec, r
 				one := test{source: source, architecture: architecture, variant: variant}
 				if reason := skipReason(target.GetPlatform(), runtime, one); reason != "" {
 					w.log.Info("a regression test is left out", "run", w.run.GetName(), "test", one.String(), "reason", reason)
+					w.run.Skipped = append(w.run.GetSkipped(), one.String()+": "+reason)
 					continue
 				}
 				tests = append(tests, one)

@@ -82,6 +82,7 @@ type work struct {
 	dropped int
 	// region is that of the deployment.
 	region string
+	ledger *ledger
 	// losses are the parts of the run whose invoker was lost.
 	losses []loss
 }
@@ -130,7 +131,7 @@ func (r *Runner) Make(ctx context.Context, operation string, attempt int, reques
 		return nil, err
 	}
 	w := &work{
-		Runner: r, run: run, request: request, attempt: attempt,
+		Runner: r, run: run, request: request, attempt: attempt, ledger: newLedger(request),
 		progress: newProgress(run.GetName(), run.GetStartTime().AsTime(), run.GetSteps(), tell),
 	}
 	if attempt == 1 {
@@ -171,6 +172,7 @@ func (w *work) end(ctx context.Context, failure error) (*experimentsv1.Run, erro
 	cancelled := operations.Cancelled(ctx)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
 	defer cancel()
+	w.run.Cost = w.ledger.estimate()
 	w.run.Steps = w.progress.steps()
 	w.run.EndTime = timestamppb.Now()
 	if w.dropped > 0 {

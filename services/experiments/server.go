@@ -88,6 +88,14 @@ func (s *Server) CreateRun(ctx context.Context, request *experimentsv1.CreateRun
 	return nameRun(op)
 }
 
+// PlanRun tells what a run would make and cost.
+func (s *Server) PlanRun(ctx context.Context, request *experimentsv1.PlanRunRequest) (*experimentsv1.RunPlan, error) {
+	if err := checkRequest(request.GetRun()); err != nil {
+		return nil, err
+	}
+	return s.runner.Plan(ctx, request.GetRun())
+}
+
 // nameRun puts the run's name into the metadata of an operation that has not told it yet.
 func nameRun(op *longrunningpb.Operation) (*longrunningpb.Operation, error) {
 	metadata := &experimentsv1.RunMetadata{}
@@ -113,6 +121,9 @@ func checkRequest(request *experimentsv1.CreateRunRequest) error {
 	var problems []error
 	if request.GetTarget().GetPlatform() == "" {
 		problems = append(problems, errs.Field("target.platform", "must be set, such as local; set --deployment"))
+	}
+	if bound := request.MaxCostUsd; bound != nil && !(*bound > 0) {
+		problems = append(problems, errs.Field("max_cost_usd", "must be above 0, not %g", *bound))
 	}
 	switch spec := request.GetSpec().(type) {
 	case *experimentsv1.CreateRunRequest_BenchmarkInvoke:
