@@ -19,13 +19,15 @@ import (
 	"testing"
 
 	"github.com/sebs-suite/sebs/runtimes/runtimetest"
+	"github.com/sebs-suite/sebs/runtimes/runtimetest/compiled"
 	"github.com/sebs-suite/sebs/runtimes/runtimetest/stores"
+	"github.com/sebs-suite/sebs/services/builder/benchmark"
 )
 
 // catalogue is what the suite ships: benchmark and languages.
 var catalogue = map[string][]string{
-	"000.microbenchmarks/010.sleep":     {"nodejs", "python"},
-	"100.webapps/110.dynamic-html":      {"nodejs", "python"},
+	"000.microbenchmarks/010.sleep":     {"cpp", "java", "nodejs", "python"},
+	"100.webapps/110.dynamic-html":      {"java", "nodejs", "python"},
 	"100.webapps/120.uploader":          {"nodejs", "python"},
 	"100.webapps/130.crud-api":          {"nodejs", "python"},
 	"200.multimedia/210.thumbnailer":    {"nodejs", "python"},
@@ -65,7 +67,9 @@ func TestCatalogueIsComplete(t *testing.T) {
 			t.Errorf("%s/config.json: %+v, want languages %v", name, config, languages)
 		}
 		for _, language := range languages {
-			entry := map[string]string{"python": "function.py", "nodejs": "function.js"}[language]
+			entry := map[string]string{
+				"python": "function.py", "nodejs": "function.js", "java": "src/main/java/function/Function.java", "cpp": "main.cpp",
+			}[language]
 			if _, err := fs.Stat(Files(), path.Join(name, language, entry)); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
@@ -289,6 +293,10 @@ func TestBenchmarks(t *testing.T) {
 			for _, language := range languages {
 				t.Run(path.Base(benchmark)+"/"+language, func(t *testing.T) {
 					t.Parallel()
+					if slices.Contains(compiled.Languages(), language) {
+						runCompiled(t, benchmark, language)
+						return
+					}
 					interpreter, ok := first[language]
 					if !ok {
 						t.Skipf("needs an interpreter of %s on PATH", language)
@@ -342,7 +350,32 @@ func run(t *testing.T, platform, benchmark, size string, interpreter runtimetest
 		functionEnv = append(functionEnv, tables.Env(platform, names)...)
 	}
 
-	p := pack(t, platform, benchmark, interpreter)
+	call(t, benchmark, size, pack(t, platform, benchmark, interpreter), input, objects, functionEnv...)
+}
+
+// runCompiled runs a benchmark of a compiled language in the package that the builder makes. Both platforms get the same one.
+func runCompiled(t *testing.T, name, language string) {
+	t.Helper()
+	program := compiled.Programs(t, language)[0]
+	shipped, err := benchmark.NewCatalogue([]benchmark.Root{{Label: "the shipped catalogue", FS: Files()}}, nil).Find(path.Base(name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	version := program.Version
+	if language == "java" {
+		version = "11" // every JDK compiles for it
+	}
+	built := compiled.Build(t, "local", language, version, shipped)
+	for _, size := range []string{"test", "small", "large"} {
+		if worthRunning(name, size) {
+			call(t, name, size, program.Prepare(t, built), generate(t, name, size), nil)
+		}
+	}
+}
+
+// call invokes a function cold and warm and validates its answers. objects may be nil for a benchmark without any.
+func call(t *testing.T, benchmark, size string, p *runtimetest.Process, input prepared, objects *stores.Objects, functionEnv ...string) {
+	t.Helper()
 	p.Start(t, functionEnv...)
 	for range 2 { // cold and warm
 		a := p.Succeed(t, string(input.Payload))
@@ -358,10 +391,10 @@ func run(t *testing.T, platform, benchmark, size string, interpreter runtimetest
 				t.Errorf("%s: measurement %s is %v", size, name, value)
 			}
 		}
-		if verdict := validate(t, benchmark, interpreter.Language, input.Payload, output, download(t, objects, output.Result)); verdict != nil {
+		if verdict := validate(t, benchmark, p.Language, input.Payload, output, download(t, objects, output.Result)); verdict != nil {
 			t.Errorf("%s: not valid: %s", size, *verdict)
 		}
-		if verdict := validate(t, benchmark, interpreter.Language, input.Payload, output, ""); verdict != nil {
+		if verdict := validate(t, benchmark, p.Language, input.Payload, output, ""); verdict != nil {
 			t.Errorf("%s: not valid without a look at the store: %s", size, *verdict)
 		}
 	}

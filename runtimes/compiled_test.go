@@ -1,27 +1,16 @@
 package runtimes_test
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
 
-	"github.com/sebs-suite/sebs/internal/archive"
-	"github.com/sebs-suite/sebs/internal/jdk"
-	"github.com/sebs-suite/sebs/runtimes"
 	"github.com/sebs-suite/sebs/runtimes/runtimetest"
+	"github.com/sebs-suite/sebs/runtimes/runtimetest/compiled"
 	"github.com/sebs-suite/sebs/services/builder/benchmark"
-	"github.com/sebs-suite/sebs/services/builder/confine"
-	"github.com/sebs-suite/sebs/services/builder/packaging"
-	"github.com/sebs-suite/sebs/services/builder/runtimesdata"
-	"github.com/sebs-suite/sebs/services/local/sandbox"
 )
 
 // The function of these tests does what the event's field kind says.
@@ -149,53 +138,16 @@ rapidjson::Document function(const rapidjson::Value& request) {
 </plugins></build></project>`
 )
 
-// unpacked builds the package of the function for AWS, the one that is uploaded there, and unpacks it.
-func unpacked(t *testing.T, language, version string) (root, handler string) {
-	t.Helper()
-	for _, program := range map[string][]string{"java": {"mvn", "javac"}, "cpp": {"cmake", "g++", "make"}}[language] {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Skipf("needs %s on PATH", program)
-		}
+// source is a benchmark of the function.
+func source() benchmark.Benchmark {
+	config := benchmark.Config{}
+	for _, language := range compiled.Languages() {
+		config.Languages = append(config.Languages, benchmark.Language{Name: language, Variants: []string{"default"}})
 	}
-	catalog, err := runtimes.Load()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		cache = t.TempDir()
-	}
-	confiner := confine.New(t.TempDir(), nil)
-	b := packaging.NewBuilder(packaging.Options{
-		Layouts: catalog, Confiner: confiner, ScriptTimeout: time.Minute,
-		Maven: packaging.NewMaven(confiner, filepath.Join(cache, "sebs-test-maven"), 10*time.Minute), CMake: packaging.NewCMake(confiner, 5*time.Minute),
-	})
-	source := benchmark.Benchmark{
-		Name: "900.sample", Config: benchmark.Config{Languages: []benchmark.Language{{Name: language, Variants: []string{"default"}}}},
-		Source: fstest.MapFS{
-			"java/pom.xml": {Data: []byte(javaPOM)}, "java/src/main/java/function/Function.java": {Data: []byte(javaFunction)},
-			"java/src/main/java/function/Broken.java": {Data: []byte(javaBroken)}, "cpp/main.cpp": {Data: []byte(cppFunction)},
-		},
-	}
-	plan, err := b.Plan(t.Context(), source, runtimesdata.Choice{
-		Platform: "aws", Language: language, Version: version, Variant: "default", Architecture: "x64", SystemVariant: "package",
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var out bytes.Buffer
-	if _, err := b.Build(t.Context(), plan, &out, func(string, string) {}); err != nil {
-		t.Fatal(err)
-	}
-	files, err := archive.Open(bytes.NewReader(out.Bytes()), int64(out.Len()), packaging.Limits)
-	if err != nil {
-		t.Fatal(err)
-	}
-	root = t.TempDir()
-	if err := archive.Extract(t.Context(), root, files); err != nil {
-		t.Fatal(err)
-	}
-	return root, plan.Layout.Handler
+	return benchmark.Benchmark{Name: "900.sample", Config: config, Source: fstest.MapFS{
+		"java/pom.xml": {Data: []byte(javaPOM)}, "java/src/main/java/function/Function.java": {Data: []byte(javaFunction)},
+		"java/src/main/java/function/Broken.java": {Data: []byte(javaBroken)}, "cpp/main.cpp": {Data: []byte(cppFunction)},
+	}}
 }
 
 // checkFailure checks one failed invocation.
@@ -209,9 +161,9 @@ func checkFailure(t *testing.T, p *runtimetest.Process, payload, kind, message s
 }
 
 // checkLife serves what every language has to: cold and warm, wrapped payloads, large ones, ones that are not JSON.
-func checkLife(t *testing.T, start func(t *testing.T, env ...string) *runtimetest.Process) {
+func checkLife(t *testing.T, program compiled.Program, built compiled.Package) {
 	t.Helper()
-	p := start(t, "cold_start=7")
+	p := start(t, program, built, "cold_start=7")
 	before := time.Now()
 	first, second := p.Succeed(t, `{"n": 1}`), p.Succeed(t, `{"body": "{\"n\": 2}", "headers": {}}`)
 	if !*first.IsCold || *second.IsCold || len(first.ContainerID) != 8 || first.ContainerID != second.ContainerID {
@@ -246,67 +198,34 @@ func checkLife(t *testing.T, start func(t *testing.T, env ...string) *runtimetes
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-	checkConnectionUse(t, start(t, "NOT_STARTED="))
+	checkConnectionUse(t, program.Prepare(t, built))
+}
+
+func start(t *testing.T, program compiled.Program, built compiled.Package, env ...string) *runtimetest.Process {
+	t.Helper()
+	p := program.Prepare(t, built)
+	p.Start(t, env...)
+	return p
 }
 
 func TestJava(t *testing.T) {
 	t.Parallel()
-	if _, err := sandbox.JavaCompiler(); err != nil {
-		t.Skipf("needs a JDK: %v", err)
-	}
-	catalog, err := runtimes.Load()
-	if err != nil {
-		t.Fatal(err)
-	}
-	bootstrap, err := catalog.Bootstrap("java")
-	if err != nil {
-		t.Fatal(err)
-	}
-	base := t.TempDir()
-	if err := catalog.Write(bootstrap.Files, filepath.Join(base, "java")); err != nil {
-		t.Fatal(err)
-	}
-	if err := sandbox.CompileJava(t.Context(), base); err != nil {
-		t.Fatal(err)
-	}
-	root, handler := unpacked(t, "java", "11")
-	program, err := sandbox.ProgramFor(sandbox.Runtime{Language: "java"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, i := range jdk.Find(os.Getenv, home) {
-		if !slices.Contains(runtimes.Versions("java"), fmt.Sprint(i.Major)) {
-			continue
-		}
-		t.Run(i.Version, func(t *testing.T) {
+	programs := compiled.Programs(t, "java")
+	// The package that is uploaded to AWS, for the oldest version: every other one runs it too.
+	built := compiled.Build(t, "aws", "java", "11", source())
+	for _, program := range programs {
+		t.Run(program.Version, func(t *testing.T) {
 			t.Parallel()
-			command := program.Command(i.Java(), base, root, 128)
-			prepare := func(t *testing.T) *runtimetest.Process {
-				t.Helper()
-				return runtimetest.Prepare(t, "aws", runtimetest.Interpreter{Language: "java", Path: command[0], Version: fmt.Sprint(i.Major)}, root, handler, command[1:]...)
-			}
-			start := func(t *testing.T, env ...string) *runtimetest.Process {
-				t.Helper()
-				p := prepare(t)
-				if !slices.Contains(env, "NOT_STARTED=") {
-					p.Start(t, env...)
-				}
-				return p
-			}
-			checkLife(t, start)
-			checkJavaFailures(t, start)
-			checkJavaInit(t, start)
+			checkLife(t, program, built)
+			checkJavaFailures(t, program, built)
+			checkJavaInit(t, program, built)
 		})
 	}
 }
 
-func checkJavaFailures(t *testing.T, start func(t *testing.T, env ...string) *runtimetest.Process) {
+func checkJavaFailures(t *testing.T, program compiled.Program, built compiled.Package) {
 	t.Helper()
-	p := start(t)
+	p := start(t, program, built)
 	f := checkFailure(t, p, `{"kind": "fail"}`, "java.io.IOException", "no luck")
 	if stack := strings.Join(f.StackTrace, "\n"); !strings.Contains(stack, "function.Function.fail(Function.java:") || strings.Contains(stack, "bootstrap.") {
 		t.Errorf("stack of the function's own code:\n%s", stack)
@@ -327,14 +246,14 @@ func checkJavaFailures(t *testing.T, start func(t *testing.T, env ...string) *ru
 	if code := p.Exit(t); code == 0 {
 		t.Error("exit code 0 without memory")
 	}
-	p = start(t)
+	p = start(t, program, built)
 	checkFailure(t, p, `{"kind": "exit"}`, "Runtime.ExitError", "ended the process")
 	if code := p.Exit(t); code != 3 {
 		t.Errorf("exit code %d, want 3", code)
 	}
 }
 
-func checkJavaInit(t *testing.T, start func(t *testing.T, env ...string) *runtimetest.Process) {
+func checkJavaInit(t *testing.T, program compiled.Program, built compiled.Package) {
 	t.Helper()
 	for handler, want := range map[string][2]string{
 		"::":                       {"Runtime.MalformedHandlerName", "<Class>::<method>"},
@@ -343,7 +262,7 @@ func checkJavaInit(t *testing.T, start func(t *testing.T, env ...string) *runtim
 		"function.Broken::handler": {"java.lang.IllegalStateException", "no luck"},
 		"org.serverlessbench.bootstrap.Bootstrap::main": {"Runtime.ImportModuleError", "is not in the package"},
 	} {
-		p := start(t, "_HANDLER="+handler)
+		p := start(t, program, built, "_HANDLER="+handler)
 		d := p.Await(t)
 		if d.Path != "init/error" {
 			t.Fatalf("%s: sent to %s: %s", handler, d.Path, d.Body)
@@ -359,20 +278,10 @@ func checkJavaInit(t *testing.T, start func(t *testing.T, env ...string) *runtim
 
 func TestCPP(t *testing.T) {
 	t.Parallel()
-	if !sandbox.RunsNative() {
-		t.Skip("needs Linux on x64")
-	}
-	root, handler := unpacked(t, "cpp", "all")
-	start := func(t *testing.T, env ...string) *runtimetest.Process {
-		t.Helper()
-		p := runtimetest.Prepare(t, "aws", runtimetest.Interpreter{Language: "cpp", Path: filepath.Join(root, "bootstrap"), Version: "all"}, root, handler)
-		if !slices.Contains(env, "NOT_STARTED=") {
-			p.Start(t, env...)
-		}
-		return p
-	}
-	checkLife(t, start)
-	p := start(t)
+	program := compiled.Programs(t, "cpp")[0]
+	built := compiled.Build(t, "aws", "cpp", "all", source())
+	checkLife(t, program, built)
+	p := start(t, program, built)
 	checkFailure(t, p, `{"kind": "fail"}`, "std::out_of_range", "no luck")
 	if a := p.Succeed(t, `{"n": 1}`); *a.IsCold || !strings.Contains(string(a.Result), `"measurement":{"compute_time":2`) {
 		t.Errorf("after a failed request: %+v, %s", a, a.Result)
@@ -383,7 +292,7 @@ func TestCPP(t *testing.T) {
 	if log := p.Output.String(); !strings.Contains(log, "about to fail") || !strings.Contains(log, "[ERROR] std::out_of_range: no luck") {
 		t.Errorf("the log lacks the function's output or the error: %q", log)
 	}
-	ended := start(t)
+	ended := start(t, program, built)
 	ended.Hand(t, `{"kind": "exit"}`)
 	if code := ended.Exit(t); code != 3 {
 		t.Errorf("exit code %d, want 3", code)
