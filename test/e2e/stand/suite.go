@@ -102,6 +102,8 @@ type Options struct {
 	Sandbox string
 	// Secure has every service show and ask for certificates, and every caller for a credential.
 	Secure bool
+	// Env is added to the environment of every service.
+	Env []string
 }
 
 // Start runs the whole suite and returns when everything answers.
@@ -131,6 +133,7 @@ func Start(t testing.TB, b *Binaries, o Options) *Suite {
 		s.Gateway.URL = "https://" + address
 	}
 	for _, p := range s.Processes() {
+		p.Env = append(p.Env, o.Env...)
 		p.Run()
 	}
 	for _, p := range s.Processes() {
