@@ -12,6 +12,8 @@ type fault struct {
 	// command is the command line without the options that all have; language is added to it.
 	command  string
 	language string
+	// lacks is a language that the machine must not have.
+	lacks string
 	// config is the content of the file given with --config.
 	config string
 	// exit is the exit code of docs/cli.md.
@@ -68,7 +70,7 @@ func commandFaults() []fault {
 			says: []string{"--language", `"ruby"`, "nodejs or python"},
 		},
 		{
-			name: "language that the machine lacks", command: "benchmark invoke 010.sleep test --language java", exit: exitPrecondition,
+			name: "language that the machine lacks", command: "benchmark invoke 010.sleep test --language java", lacks: "java", exit: exitPrecondition,
 			says: []string{"no java on this machine", "it can run:", "python 3."},
 		},
 		{

@@ -81,7 +81,7 @@ func startBench(t *testing.T, kind string) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	names := map[typev1.Language]string{typev1.Language_LANGUAGE_PYTHON: "python", typev1.Language_LANGUAGE_NODEJS: "nodejs"}
+	names := map[typev1.Language]string{typev1.Language_LANGUAGE_PYTHON: "python", typev1.Language_LANGUAGE_NODEJS: "nodejs", typev1.Language_LANGUAGE_JAVA: "java", typev1.Language_LANGUAGE_CPP: "cpp"}
 	for _, offer := range host.GetRuntimes() {
 		name := names[offer.GetRuntime().GetLanguage()]
 		b.languages[name] = true
@@ -100,6 +100,9 @@ func (b *bench) meet(t *testing.T, f fault) outcome {
 	t.Helper()
 	if f.language != "" && !b.languages[f.language] {
 		t.Skipf("needs a %s that %s sandboxes can run", f.language, b.kind)
+	}
+	if b.languages[f.lacks] {
+		t.Skipf("needs a machine whose %s sandboxes can run no %s", b.kind, f.lacks)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), testLimit)
 	t.Cleanup(cancel)
