@@ -278,6 +278,7 @@ func (d *Deployer) look(ctx context.Context, e *ensuring) (observed, driver.Conf
 		deployment: e.name.Deployment, benchmark: e.pkg.GetBenchmark(), config: e.config,
 		handler: e.pkg.GetHandler(), stores: e.stores, coldStart: coldStart,
 	})
+	want.ColdStartMethod = e.deployment.GetSettings()[settingColdStart]
 	return seen, want, err
 }
 

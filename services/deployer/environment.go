@@ -171,6 +171,7 @@ func differences(actual driver.Function, record *typev1.Function, want driver.Co
 		(want.MaxConcurrency != 0 || record.GetConfig().GetMaxConcurrency() != 0))
 	differ("provisioned_concurrency", have.ProvisionedConcurrency != want.ProvisionedConcurrency &&
 		(want.ProvisionedConcurrency != 0 || record.GetConfig().GetProvisionedConcurrency() != 0))
+	differ("cold_start_method", want.ColdStartMethod != "" && have.ColdStartMethod != "" && have.ColdStartMethod != want.ColdStartMethod)
 	differ("handler", have.Handler != "" && want.Handler != "" && have.Handler != want.Handler)
 	differ("environment", environmentDiffers(have.Environment, record.GetConfig().GetEnvironment(), want))
 	return names

@@ -1,6 +1,7 @@
 package aws
 
 import (
+	"cmp"
 	"regexp"
 	"slices"
 	"strconv"
@@ -131,6 +132,8 @@ func functionOf(answer *lambda.GetFunctionOutput, live *types.FunctionConfigurat
 			Timeout:      time.Duration(sdk.ToInt32(c.Timeout)) * time.Second,
 			Environment:  make(map[string]string),
 			Handler:      sdk.ToString(c.Handler),
+
+			ColdStartMethod: cmp.Or(tags[tagColdStart], ColdStartEnvironment),
 		},
 		Labels: labelsOf(tags),
 		Attributes: map[string]string{

@@ -60,7 +60,17 @@ func (d *Driver) CreateFunction(ctx context.Context, spec driver.FunctionSpec) (
 	}); err != nil {
 		return driver.Function{}, err
 	}
-	return d.finish(ctx, spec.Name, tags, spec.Config)
+	// From here on a repetition of the whole creation would find the name taken, so that a refusal for want of capacity is
+	// waited out.
+	var fn driver.Function
+	err = d.until(ctx, "function "+spec.Name, func(ctx context.Context) (bool, error) {
+		var err error
+		if fn, err = d.finish(ctx, spec.Name, tags, spec.Config); err != nil && d.Classify(err).Retry {
+			return false, nil
+		}
+		return err == nil, err
+	})
+	return fn, err
 }
 
 // finish puts in force what Lambda keeps beside a function's configuration, after a creation or a change, and returns the
@@ -136,6 +146,11 @@ func (d *Driver) configure(ctx context.Context, name string, before *lambda.GetF
 	}
 	if config.MaxConcurrency == 0 && before.Concurrency != nil && before.Concurrency.ReservedConcurrentExecutions != nil {
 		if _, err := d.lambda.DeleteFunctionConcurrency(ctx, &lambda.DeleteFunctionConcurrencyInput{FunctionName: &name}); err != nil {
+			return driver.Function{}, err
+		}
+	}
+	if before.Tags[tagAlias] == "" && wantsAlias(before.Tags, config) {
+		if err := d.dropTriggers(ctx, before); err != nil {
 			return driver.Function{}, err
 		}
 	}
@@ -336,10 +351,8 @@ func (d *Driver) DeleteFunction(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	for _, kind := range []driver.TriggerType{driver.TriggerHTTP, driver.TriggerStorage} {
-		if err := d.deleteTrigger(ctx, got, kind); err != nil && !missing(err) {
-			return err
-		}
+	if err := d.dropTriggers(ctx, got); err != nil {
+		return err
 	}
 	if err := d.change(ctx, name, func(ctx context.Context) error {
 		_, err := d.lambda.DeleteFunction(ctx, &lambda.DeleteFunctionInput{FunctionName: &name})
@@ -353,6 +366,17 @@ func (d *Driver) DeleteFunction(ctx context.Context, name string) error {
 		return err
 	}
 	return ignoreMissing(d.deleteLogGroup(ctx, logGroups+name))
+}
+
+// dropTriggers removes the triggers of a function that goes, or whose calls go through an alias from now on: they would
+// still lead to the unpublished version.
+func (d *Driver) dropTriggers(ctx context.Context, got *lambda.GetFunctionOutput) error {
+	for _, kind := range []driver.TriggerType{driver.TriggerHTTP, driver.TriggerStorage} {
+		if err := d.deleteTrigger(ctx, got, kind); err != nil && !missing(err) {
+			return err
+		}
+	}
+	return nil
 }
 
 // ensureLogGroup makes the function's log group, which Lambda would make without tags at the first call.

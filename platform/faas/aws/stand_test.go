@@ -363,8 +363,15 @@ func TestColdStartsAreEnforced(t *testing.T) {
 				wantCold(fmt.Sprintf("over HTTP after enforcement %d", counter), overHTTP(), true)
 				wantCold("then by library", library(), false)
 			}
-			got, err := p.GetFunction(t.Context(), fn.Name)
-			if err != nil || got.Config.Environment[faas.ForceColdStartVariable] != "4" || (got.Version == 0) != (method == aws.ColdStartEnvironment) {
+			// The other method is taken from the next change on; a function with an alias keeps it.
+			switched := spec.Config
+			switched.ColdStartMethod = aws.ColdStartVersion
+			got, err := p.EnforceColdStart(t.Context(), fn.Name, switched, 5)
+			if err != nil || got.Version == 0 || got.Config.ColdStartMethod != aws.ColdStartVersion {
+				t.Errorf("with the other method it is %+v, %v", got, err)
+			}
+			wantCold("by version", library(), true)
+			if got, err = p.GetFunction(t.Context(), fn.Name); err != nil || got.Config.Environment[faas.ForceColdStartVariable] != "5" {
 				t.Errorf("the function is %+v, %v", got, err)
 			}
 		})
@@ -380,12 +387,19 @@ func TestSandboxesAreKeptInitialised(t *testing.T) {
 	if fn.Config.ProvisionedConcurrency != 0 || fn.Version != 0 {
 		t.Errorf("made %+v", fn)
 	}
+	before, err := p.CreateTrigger(t.Context(), fn.Name, driver.TriggerSpec{Type: driver.TriggerHTTP})
+	if err != nil {
+		t.Fatal(err)
+	}
 	// The function gets its alias with the first sandboxes, and calls go there from then on.
 	config := spec.Config
 	config.ProvisionedConcurrency = 2
-	fn, err := p.UpdateConfiguration(t.Context(), fn.Name, config)
-	if err != nil || fn.Config.ProvisionedConcurrency != 2 || fn.Version != 1 {
+	fn, err = p.UpdateConfiguration(t.Context(), fn.Name, config)
+	if err != nil || fn.Config.ProvisionedConcurrency != 2 || fn.Version != 1 || len(fn.Triggers) != 1 {
 		t.Fatalf("the function is %+v, %v", fn, err)
+	}
+	if status, body := post(t, before.URL, "{}", nil); status == http.StatusOK {
+		t.Errorf("the URL that leads past the alias still answers %s", body)
 	}
 	trigger, err := p.CreateTrigger(t.Context(), fn.Name, driver.TriggerSpec{Type: driver.TriggerHTTP})
 	if err != nil || !strings.HasSuffix(trigger.Handle, ":live") {

@@ -1,6 +1,7 @@
 package aws
 
 import (
+	"cmp"
 	"encoding/hex"
 	"fmt"
 	"maps"
@@ -86,6 +87,9 @@ func configTags(config driver.Config) map[string]string {
 	if config.ProvisionedConcurrency > 0 {
 		tags[tagProvisioned] = fmt.Sprint(config.ProvisionedConcurrency)
 	}
+	if config.ColdStartMethod != "" {
+		tags[tagColdStart] = config.ColdStartMethod
+	}
 	return tags
 }
 
@@ -110,7 +114,7 @@ func functionTags(spec driver.FunctionSpec) map[string]string {
 // wantsAlias tells whether calls of the function go through the alias: each change makes a version then, or sandboxes
 // are kept initialised, which Lambda does for versions only.
 func wantsAlias(tags map[string]string, config driver.Config) bool {
-	return tags[tagColdStart] == ColdStartVersion || config.ProvisionedConcurrency > 0
+	return cmp.Or(config.ColdStartMethod, tags[tagColdStart]) == ColdStartVersion || config.ProvisionedConcurrency > 0
 }
 
 // labelsOf returns the labels that a function was created with.

@@ -160,6 +160,9 @@ type Config struct {
 	// ProvisionedConcurrency is how many sandboxes the platform keeps initialised, 0
 	// for none.
 	ProvisionedConcurrency int
+	// ColdStartMethod is how changes of the function make the next calls start cold, by
+	// the platform's own word, such as "version" on AWS. Empty leaves it as it is.
+	ColdStartMethod string
 }
 
 // Code is a function's deployable code. Either Open or ImageURI is set.
