@@ -61,11 +61,11 @@ func (d *Driver) CreateFunction(ctx context.Context, spec driver.FunctionSpec) (
 		return driver.Function{}, err
 	}
 	// From here on a repetition of the whole creation would find the name taken, so that a refusal for want of capacity is
-	// waited out.
+	// waited out. A function that was made a moment ago is not known everywhere yet.
 	var fn driver.Function
 	err = d.until(ctx, "function "+spec.Name, func(ctx context.Context) (bool, error) {
 		var err error
-		if fn, err = d.finish(ctx, spec.Name, tags, spec.Config); err != nil && d.Classify(err).Retry {
+		if fn, err = d.finish(ctx, spec.Name, tags, spec.Config); err != nil && (missing(err) || d.Classify(err).Retry) {
 			return false, nil
 		}
 		return err == nil, err
