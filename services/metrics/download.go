@@ -38,6 +38,7 @@ func (s *service) downloadRun(ctx context.Context, in *metricsv1.DownloadMetrics
 		return nil, errs.NotFound("RUN_NOT_FOUND", "%s has no results; `sebs run list` shows the runs", in.GetRun()).With("run", in.GetRun())
 	}
 	a := s.about(ctx, in.GetRun())
+	options.began = time.Now()
 	for _, name := range sortedNames(functions) {
 		platform := platformOf(name)
 		if platform == "" {

@@ -129,6 +129,7 @@ func (p *processing) fill(ctx context.Context, deployment string, options fetchO
 		}
 		functions = append(functions, f)
 	}
+	options.began = time.Now()
 	if err := p.service.fetchFrom(ctx, platform, scope, options, functions...); err != nil {
 		return err
 	}

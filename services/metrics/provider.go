@@ -71,8 +71,9 @@ func (f *functionRequests) missing() int64 { return int64(len(f.found)) - f.got 
 // fetchOptions says how patiently metrics are fetched.
 type fetchOptions struct {
 	extend time.Duration
-	// wait is nil for the platform's default.
-	wait *time.Duration
+	// wait is nil for the platform's default. It counts from began, for all functions together.
+	wait  *time.Duration
+	began time.Time
 	// progress is told after every question.
 	progress func(progress)
 	// pauses overrides the first and the longest pause between two questions, for tests.
@@ -132,7 +133,7 @@ func (o fetchOptions) pausesOf(platform string) (first, longest time.Duration) {
 // missing. A platform that refuses for a moment, as one does that is asked too often, is asked again; it is an error only if no
 // question was answered.
 func fetch(ctx context.Context, source providerMetrics, f *functionRequests, platform string, o fetchOptions) error {
-	deadline := time.Now().Add(o.patience(platform))
+	deadline := o.began.Add(o.patience(platform))
 	if latest := f.end.Add(settled); latest.Before(deadline) {
 		deadline = latest
 	}

@@ -79,7 +79,7 @@ func TestFetchAsksAgain(t *testing.T) {
 			f.add("b", at.Add(time.Second), at.Add(time.Second))
 			var messages []string
 			o := fetchOptions{
-				wait: &c.wait, pauses: [2]time.Duration{time.Millisecond, 2 * time.Millisecond}, log: slog.New(slog.DiscardHandler),
+				wait: &c.wait, began: time.Now(), pauses: [2]time.Duration{time.Millisecond, 2 * time.Millisecond}, log: slog.New(slog.DiscardHandler),
 				progress: func(p progress) { messages = append(messages, p.message) },
 			}
 			err := fetch(t.Context(), &c.source, f, "aws", o)
@@ -128,7 +128,7 @@ func TestFetchNamesTheMissing(t *testing.T) {
 		// All but some are there in the first question, the rest in the second.
 		source.after[id] = 1 + n%30/29
 	}
-	o := fetchOptions{pauses: [2]time.Duration{time.Millisecond, time.Millisecond}, log: slog.New(slog.DiscardHandler), progress: func(progress) {}}
+	o := fetchOptions{began: time.Now(), pauses: [2]time.Duration{time.Millisecond, time.Millisecond}, log: slog.New(slog.DiscardHandler), progress: func(progress) {}}
 	if err := fetch(t.Context(), source, f, "aws", o); err != nil {
 		t.Fatal(err)
 	}
@@ -142,9 +142,21 @@ func TestFetchEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	f := newFunctionRequests("f")
 	f.add("a", time.Now(), time.Now())
-	o := fetchOptions{log: slog.New(slog.DiscardHandler), progress: func(progress) { cancel() }}
+	o := fetchOptions{began: time.Now(), log: slog.New(slog.DiscardHandler), progress: func(progress) { cancel() }}
 	if err := fetch(ctx, &lateLogs{}, f, "aws", o); !errors.Is(err, context.Canceled) && !errs.Is(err, codes.Canceled) {
 		t.Errorf("the error is %v", err)
+	}
+}
+
+func TestWaitIsForAllFunctions(t *testing.T) {
+	t.Parallel()
+	// The time was up before the second function's turn: it is asked once.
+	source, wait := &lateLogs{}, time.Minute
+	f := newFunctionRequests("f")
+	f.add("a", time.Now(), time.Now())
+	o := fetchOptions{wait: &wait, began: time.Now().Add(-2 * time.Minute), log: slog.New(slog.DiscardHandler), progress: func(progress) {}}
+	if err := fetch(t.Context(), source, f, "aws", o); err != nil || len(source.asked) != 1 {
+		t.Errorf("asked %d times, %v", len(source.asked), err)
 	}
 }
 

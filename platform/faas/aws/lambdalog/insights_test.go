@@ -172,11 +172,11 @@ func (s *insights) start(w http.ResponseWriter, group, text string, from, to int
 	for _, part := range parts[1:] {
 		switch {
 		case strings.HasPrefix(part, "filter "):
-			var any []*regexp.Regexp
+			var either []*regexp.Regexp
 			for _, m := range pattern.FindAllStringSubmatch(strings.TrimPrefix(part, "filter "), -1) {
-				any = append(any, regexp.MustCompile(m[1]))
+				either = append(either, regexp.MustCompile(m[1]))
 			}
-			filters = append(filters, any)
+			filters = append(filters, either)
 		case limit.MatchString(part):
 			n, err := strconv.Atoi(limit.FindStringSubmatch(part)[1])
 			if err != nil {
@@ -192,8 +192,8 @@ func (s *insights) start(w http.ResponseWriter, group, text string, from, to int
 		if e.late > len(s.queries) || e.millis < from*1000 || e.millis > to*1000 {
 			continue
 		}
-		if !slices.ContainsFunc(filters, func(any []*regexp.Regexp) bool {
-			return !slices.ContainsFunc(any, func(r *regexp.Regexp) bool { return r.MatchString(e.message) })
+		if !slices.ContainsFunc(filters, func(either []*regexp.Regexp) bool {
+			return !slices.ContainsFunc(either, func(r *regexp.Regexp) bool { return r.MatchString(e.message) })
 		}) {
 			query.rows = append(query.rows, e)
 		}
