@@ -493,7 +493,7 @@ func TestABadDayAtAWS(t *testing.T) {
 	stand, d := onStand(t)
 	p := platformOf(t, d)
 	stand.SetFaults(awsstand.Faults{
-		PendingPolls: 3, HiddenPolls: 0, RoleRefusals: 2,
+		PendingPolls: 3, HiddenPolls: 2, RoleRefusals: 2,
 		Throttles: []awsstand.Throttle{{Every: 7}},
 	})
 	spec := coldSpec(t, "bad_day", func(spec *driver.FunctionSpec) {
