@@ -128,6 +128,9 @@ func (a *app) benchmarkInvoke(cmd *cobra.Command, f *invokeFlags, benchmark, siz
 		if err := a.printRun(format, run); err != nil {
 			return err
 		}
+		if cost := run.GetCost(); cost != nil && cost.Usd != nil {
+			show.Note("cost by estimate, before the platform has told its figures: %s", dollars(cost.GetUsd()))
+		}
 		show.Note("results: %s (run %s)", path, run.GetName())
 		return runError(run)
 	})(cmd, nil)

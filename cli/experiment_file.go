@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -77,6 +78,13 @@ func resultConfig(run *experimentsv1.Run, deployment *typev1.Deployment, set *se
 	}
 	if account := deployment.GetAccount(); account != "" && set.platform != "local" {
 		config.Deployment["credentials"] = map[string]any{"account_id": account}
+	}
+	if set.platform == "aws" {
+		var functions []*typev1.Function
+		for _, f := range run.GetFunctions() {
+			functions = append(functions, f.GetFunction())
+		}
+		maps.Copy(resources, sebsformat.AWSResources(deployment, deployment.GetRegion(), functions))
 	}
 	for _, b := range deployment.GetBuckets() {
 		config.SetBucket(nameOf(b.GetRole(), bucketRoles), b.GetBucket())
