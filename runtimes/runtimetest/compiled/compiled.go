@@ -32,6 +32,8 @@ const memoryMB = 128
 
 // Package is a code package, built and unpacked.
 type Package struct {
+	// Archive is the file that platforms take.
+	Archive []byte
 	// Root is the directory it is unpacked in, Handler its handler string.
 	Root, Handler string
 }
@@ -76,7 +78,7 @@ func Build(t *testing.T, platform, language, version string, source benchmark.Be
 	if err := archive.Extract(t.Context(), root, files); err != nil {
 		t.Fatal(err)
 	}
-	return Package{Root: root, Handler: plan.Layout.Handler}
+	return Package{Archive: out.Bytes(), Root: root, Handler: plan.Layout.Handler}
 }
 
 // Program starts packages of a language.
