@@ -221,12 +221,13 @@ func TestAnHTTPAPIIsFoundOnALaterPage(t *testing.T) {
 	t.Parallel()
 	const tags = "/2017-03-31/tags/arn:aws-cn:lambda:eu-central-1:123456789012:function:f"
 	s, d := onScript(t, map[string][]scripted{
-		"GET " + functionPath:              {ok(active)},
-		"GET /v2/apis":                     {ok(`{"items":[{"apiId":"x","name":"g-http-api"}],"nextToken":"t"}`), ok(`{"items":[{"apiId":"y","name":"f-http-api"}]}`)},
-		"GET /v2/apis/y":                   {ok(`{"apiId":"y","name":"f-http-api","apiEndpoint":"https://y.example.org"}`)},
-		"POST " + tags:                     {ok("")},
-		"POST /":                           {ok(`<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><GetCallerIdentityResult><Arn>arn:aws-cn:iam::123456789012:user/u</Arn><Account>123456789012</Account></GetCallerIdentityResult></GetCallerIdentityResponse>`)},
-		"POST " + functionPath + "/policy": {failed(http.StatusConflict, "ResourceConflictException", "The statement id (sebs-http-api-y) provided already exists. Please provide a new statement id, or remove the existing statement.")},
+		"GET " + functionPath:                {ok(active)},
+		"GET /v2/apis":                       {ok(`{"items":[{"apiId":"x","name":"g-http-api"}],"nextToken":"t"}`), ok(`{"items":[{"apiId":"y","name":"f-http-api"}]}`)},
+		"GET /v2/apis/y":                     {ok(`{"apiId":"y","name":"f-http-api","apiEndpoint":"https://y.example.org"}`)},
+		"POST " + tags:                       {ok("")},
+		"POST /":                             {ok(`<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><GetCallerIdentityResult><Arn>arn:aws-cn:iam::123456789012:user/u</Arn><Account>123456789012</Account></GetCallerIdentityResult></GetCallerIdentityResponse>`)},
+		"DELETE /2021-10-31/functions/f/url": {absent()},
+		"POST " + functionPath + "/policy":   {failed(http.StatusConflict, "ResourceConflictException", "The statement id (sebs-http-api-y) provided already exists. Please provide a new statement id, or remove the existing statement.")},
 	}, aws.Options{})
 	got, err := d.CreateTrigger(t.Context(), "f", driver.TriggerSpec{Type: driver.TriggerHTTP, Settings: map[string]string{aws.SettingFunctionURL: "false"}})
 	if err != nil || got.URL != "https://y.example.org/" || got.Attributes["api-id"] != "y" {

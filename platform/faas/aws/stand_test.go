@@ -200,6 +200,20 @@ func TestHTTPAPI(t *testing.T) {
 	if err != nil || len(fn.Triggers) != 2 || fn.Triggers[1].URL != made.URL {
 		t.Errorf("the function reports the triggers %+v, %v", fn.Triggers, err)
 	}
+	// Another setting leaves nothing of the one before.
+	url, err := p.CreateTrigger(t.Context(), name, driver.TriggerSpec{Type: driver.TriggerHTTP})
+	if err != nil || url.URL == made.URL {
+		t.Errorf("the URL is %+v, %v", url, err)
+	}
+	if found, err := p.Discover(t.Context(), testDeployment); err != nil || slices.ContainsFunc(found, func(r driver.Resource) bool { return r.Type == aws.ResourceAPI }) {
+		t.Errorf("behind the URL is still an API: %v, %v", found, err)
+	}
+	if made, err = p.CreateTrigger(t.Context(), name, spec); err != nil {
+		t.Fatal(err)
+	}
+	if fn, err = p.GetFunction(t.Context(), name); err != nil || len(fn.Triggers) != 2 || fn.Triggers[1].URL != made.URL {
+		t.Errorf("the function reports the triggers %+v, %v", fn.Triggers, err)
+	}
 	for _, want := range []bool{true, false} {
 		if deleted, err := p.DeleteTrigger(t.Context(), name, driver.TriggerHTTP); deleted != want || err != nil {
 			t.Errorf("deleted %t, %v; want %t", deleted, err, want)

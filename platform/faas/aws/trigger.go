@@ -122,6 +122,10 @@ func (d *Driver) createURL(ctx context.Context, got *lambda.GetFunctionOutput, a
 	if err != nil {
 		return driver.Trigger{}, err
 	}
+	// A function has one HTTP trigger: the API of an earlier setting goes.
+	if _, err := d.deleteAPI(ctx, got); err != nil {
+		return driver.Trigger{}, err
+	}
 	return d.urlTrigger(ctx, got)
 }
 
@@ -216,6 +220,10 @@ func (d *Driver) createAPI(ctx context.Context, got *lambda.GetFunctionOutput) (
 	}); err != nil {
 		return driver.Trigger{}, err
 	}
+	// A function has one HTTP trigger: the URL of an earlier setting goes.
+	if _, err := d.deleteURL(ctx, got); err != nil {
+		return driver.Trigger{}, err
+	}
 	return d.apiTrigger(ctx, got)
 }
 
@@ -293,8 +301,23 @@ func (d *Driver) deleteTrigger(ctx context.Context, got *lambda.GetFunctionOutpu
 
 // deleteHTTP removes URL and HTTP API, of which one may be left over from another setting.
 func (d *Driver) deleteHTTP(ctx context.Context, got *lambda.GetFunctionOutput) error {
+	url, err := d.deleteURL(ctx, got)
+	if err != nil {
+		return err
+	}
+	api, err := d.deleteAPI(ctx, got)
+	if err != nil {
+		return err
+	}
+	if !url && !api {
+		return errs.NotFound(ReasonTriggerNotFound, "function %s has no http trigger", nameOf(got)).With("function", nameOf(got))
+	}
+	return nil
+}
+
+// deleteURL removes the function's URL with its statements, and tells whether there was one.
+func (d *Driver) deleteURL(ctx context.Context, got *lambda.GetFunctionOutput) (found bool, err error) {
 	name, alias := nameOf(got), optional(got.Tags[tagAlias])
-	found := false
 	// A function that got its alias later may have a URL without it.
 	for _, q := range slices.Compact([]*string{nil, alias}) {
 		err := d.change(ctx, name, func(ctx context.Context) error {
@@ -302,30 +325,30 @@ func (d *Driver) deleteHTTP(ctx context.Context, got *lambda.GetFunctionOutput) 
 			return err
 		})
 		if err != nil && !missing(err) {
-			return err
+			return found, err
 		}
 		if err == nil {
 			found = true
 			if err := d.removeStatements(ctx, name, q, statementURL, statementURLInvoke); err != nil {
-				return err
+				return found, err
 			}
 		}
 	}
-	if id := got.Tags[tagAPI]; id != "" {
-		_, err := d.api.DeleteApi(ctx, &apigatewayv2.DeleteApiInput{ApiId: &id})
-		if err != nil && !missing(err) {
-			return err
-		}
-		found = found || err == nil
-		if err := d.removeStatements(ctx, name, alias, statementAPI+"-"+id); err != nil {
-			return err
-		}
-		if err := d.tag(ctx, functionARN(got), nil, []string{tagAPI}); err != nil {
-			return err
-		}
+	return found, nil
+}
+
+// deleteAPI removes the HTTP API that the function's tag names with its statement, and tells whether there was one.
+func (d *Driver) deleteAPI(ctx context.Context, got *lambda.GetFunctionOutput) (found bool, err error) {
+	id := got.Tags[tagAPI]
+	if id == "" {
+		return false, nil
 	}
-	if !found {
-		return errs.NotFound(ReasonTriggerNotFound, "function %s has no http trigger", name).With("function", name)
+	_, err = d.api.DeleteApi(ctx, &apigatewayv2.DeleteApiInput{ApiId: &id})
+	if found = err == nil; !found && !missing(err) {
+		return false, err
 	}
-	return nil
+	if err := d.removeStatements(ctx, nameOf(got), optional(got.Tags[tagAlias]), statementAPI+"-"+id); err != nil {
+		return found, err
+	}
+	return found, d.tag(ctx, functionARN(got), nil, []string{tagAPI})
 }
