@@ -124,7 +124,7 @@ func (d *Deployer) recoverDeployment(ctx context.Context, name deploymentName, s
 	if err != nil {
 		return nil, err
 	}
-	there, err := d.isThere(ctx, platform, name)
+	there, err := d.isThere(ctx, platform, name, scope)
 	if err != nil {
 		return nil, err
 	}
@@ -143,12 +143,12 @@ func (d *Deployer) recoverDeployment(ctx context.Context, name deploymentName, s
 }
 
 // isThere tells whether the platform knows anything of a deployment.
-func (d *Deployer) isThere(ctx context.Context, platform *opened, name deploymentName) (bool, error) {
+func (d *Deployer) isThere(ctx context.Context, platform *opened, name deploymentName, scope driver.Scope) (bool, error) {
 	found, err := platform.Discover(ctx, name.ID)
 	if err != nil || len(found) > 0 {
 		return len(found) > 0, err
 	}
-	ids, err := d.foundIDs(ctx, name.Platform)
+	ids, err := d.foundIDs(ctx, name.Platform, scope.Credential)
 	return slices.Contains(ids, name.ID), err
 }
 

@@ -130,7 +130,7 @@ func (d *Deployer) chooseID(ctx context.Context, platform, account string, req *
 		prefix = localPrefix
 	}
 	if !req.GetAlwaysNew() {
-		id, err := d.existingID(ctx, platform, account, prefix, req.GetRegion())
+		id, err := d.existingID(ctx, platform, account, prefix, req)
 		if err != nil || id != "" {
 			return id, err
 		}
@@ -158,7 +158,8 @@ func newID(requestID string) string {
 // existingID returns the id to reuse: the one recorded last that fits, else the first
 // one on the platform that contains the prefix. A deployment that is not recorded
 // may be somebody else's, so without a prefix none is taken.
-func (d *Deployer) existingID(ctx context.Context, platform, account, prefix, region string) (string, error) {
+func (d *Deployer) existingID(ctx context.Context, platform, account, prefix string, req *deployerv1.CreateDeploymentRequest) (string, error) {
+	region := req.GetRegion()
 	var best *typev1.Deployment
 	err := d.eachDeployment(ctx, platform, func(record *typev1.Deployment) error {
 		fits := strings.Contains(record.GetResourcesId(), prefix) &&
@@ -175,7 +176,7 @@ func (d *Deployer) existingID(ctx context.Context, platform, account, prefix, re
 	if prefix == "" {
 		return "", nil
 	}
-	found, err := d.foundIDs(ctx, platform)
+	found, err := d.foundIDs(ctx, platform, req.GetCredential())
 	if err != nil {
 		return "", err
 	}
@@ -187,9 +188,9 @@ func (d *Deployer) existingID(ctx context.Context, platform, account, prefix, re
 	return "", nil
 }
 
-// foundIDs lists the resource ids that buckets on the platform name.
-func (d *Deployer) foundIDs(ctx context.Context, platform string) ([]string, error) {
-	found, err := d.storage.FindDeployments(ctx, &storagev1.FindDeploymentsRequest{Parent: "platforms/" + platform})
+// foundIDs lists the resource ids that buckets of a credential's account name.
+func (d *Deployer) foundIDs(ctx context.Context, platform, credential string) ([]string, error) {
+	found, err := d.storage.FindDeployments(ctx, &storagev1.FindDeploymentsRequest{Parent: "platforms/" + platform, Credential: credential})
 	if err != nil {
 		return nil, fmt.Errorf("find deployments by their buckets: %w", err)
 	}

@@ -30,7 +30,7 @@ func (d *Deployer) FindDeployments(ctx context.Context, req *deployerv1.FindDepl
 	if err != nil {
 		return nil, err
 	}
-	ids, err := d.foundIDs(ctx, name)
+	ids, err := d.foundIDs(ctx, name, scope.Credential)
 	if err != nil {
 		return nil, err
 	}

@@ -100,10 +100,12 @@ func TestAWSStores(t *testing.T) {
 		t.Errorf("environment (-want +got):\n%s", diff)
 	}
 
-	found, err := b.client.FindDeployments(ctx, &storagev1.FindDeploymentsRequest{Parent: "platforms/aws"})
+	found, err := b.client.FindDeployments(ctx, &storagev1.FindDeploymentsRequest{Parent: "platforms/aws", Credential: "team"})
 	if err != nil || !slices.Equal(found.GetResourcesIds(), []string{"aaaa0000"}) {
 		t.Errorf("found %v, %v", found, err)
 	}
+	_, err = b.client.FindDeployments(ctx, &storagev1.FindDeploymentsRequest{Parent: "platforms/aws", Credential: "nobody"})
+	wantCode(t, "by a credential that is not there", err, codes.FailedPrecondition, awsconfig.ReasonCredentialsMissing)
 	// The tables of the default region are not this deployment's.
 	other, err := b.client.ListTables(ctx, &storagev1.ListTablesRequest{Parent: "platforms/aws/deployments/bbbb0000"})
 	if err != nil || len(other.GetTables()) != 0 {

@@ -184,7 +184,7 @@ func (s *Server) FindDeployments(ctx context.Context, in *storagev1.FindDeployme
 	if err != nil {
 		return nil, err
 	}
-	ids, err := s.service.findDeployments(ctx, p)
+	ids, err := s.service.findDeployments(ctx, p, in.GetCredential())
 	if err != nil {
 		return nil, err
 	}

@@ -73,11 +73,19 @@ func (s *Service) objects(ctx context.Context, d deployment) (Platform, *Objects
 	if err != nil {
 		return Platform{}, nil, err
 	}
+	o, err := openObjects(ctx, p, d.platform, scope)
+	return p, o, err
+}
+
+func openObjects(ctx context.Context, p Platform, name string, scope Scope) (*Objects, error) {
+	if !p.Scoped {
+		scope = Scope{}
+	}
 	o, err := p.Objects(ctx, scope)
 	if err != nil {
-		return Platform{}, nil, fmt.Errorf("open the object store of platform %s: %w", d.platform, err)
+		return nil, fmt.Errorf("open the object store of platform %s: %w", name, err)
 	}
-	return p, o, nil
+	return o, nil
 }
 
 // Bucket is a bucket as the service describes it.
@@ -317,9 +325,13 @@ func (s *Service) cleanupBuckets(ctx context.Context, d deployment, dryRun bool)
 	return removed, errors.Join(problems...)
 }
 
-// findDeployments lists the resource ids whose benchmarks bucket exists.
-func (s *Service) findDeployments(ctx context.Context, platform string) ([]string, error) {
-	_, o, err := s.objects(ctx, deployment{platform: platform, id: anyDeployment})
+// findDeployments lists the resource ids whose benchmarks bucket exists in a credential's account.
+func (s *Service) findDeployments(ctx context.Context, platform, credential string) ([]string, error) {
+	p, err := s.platform(platform)
+	if err != nil {
+		return nil, err
+	}
+	o, err := openObjects(ctx, p, platform, Scope{Credential: credential})
 	if err != nil {
 		return nil, err
 	}

@@ -993,7 +993,9 @@ func (x *CorrectBucketNameResponse) GetBucketId() string {
 type FindDeploymentsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The platform, `platforms/{platform}`.
-	Parent        string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
+	Parent string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
+	// The name of the credential whose account is looked through; empty means `default`.
+	Credential    string `protobuf:"bytes,2,opt,name=credential,proto3" json:"credential,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1031,6 +1033,13 @@ func (*FindDeploymentsRequest) Descriptor() ([]byte, []int) {
 func (x *FindDeploymentsRequest) GetParent() string {
 	if x != nil {
 		return x.Parent
+	}
+	return ""
+}
+
+func (x *FindDeploymentsRequest) GetCredential() string {
+	if x != nil {
+		return x.Credential
 	}
 	return ""
 }
@@ -3422,10 +3431,13 @@ const file_sebs_storage_v1_storage_service_proto_rawDesc = "" +
 	"\tbucket_id\x18\x02 \x01(\tB\n" +
 	"\xe0A\x02\xbaH\x04r\x02\x10\x01R\bbucketId\"8\n" +
 	"\x19CorrectBucketNameResponse\x12\x1b\n" +
-	"\tbucket_id\x18\x01 \x01(\tR\bbucketId\"<\n" +
+	"\tbucket_id\x18\x01 \x01(\tR\bbucketId\"\\\n" +
 	"\x16FindDeploymentsRequest\x12\"\n" +
 	"\x06parent\x18\x01 \x01(\tB\n" +
-	"\xe0A\x02\xbaH\x04r\x02\x10\x01R\x06parent\">\n" +
+	"\xe0A\x02\xbaH\x04r\x02\x10\x01R\x06parent\x12\x1e\n" +
+	"\n" +
+	"credential\x18\x02 \x01(\tR\n" +
+	"credential\">\n" +
 	"\x17FindDeploymentsResponse\x12#\n" +
 	"\rresources_ids\x18\x01 \x03(\tR\fresourcesIds\"\xf5\x01\n" +
 	"\x06Object\x12\x16\n" +
