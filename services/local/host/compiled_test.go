@@ -3,6 +3,7 @@ package host_test
 import (
 	"bytes"
 	"encoding/json"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -57,7 +58,7 @@ func checkCompiled(t *testing.T, h *host.Host, runtime sandbox.Runtime, built co
 			StatusCode int    `json:"statusCode"`
 			Body       string `json:"body"`
 		}
-		if err := json.Unmarshal(out.Body, &response); err != nil || response.StatusCode != 200 {
+		if err := json.Unmarshal(out.Body, &response); err != nil || response.StatusCode != http.StatusOK {
 			t.Fatalf("answer %.500s: %v", out.Body, err)
 		}
 		var answer struct {
