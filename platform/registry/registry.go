@@ -40,9 +40,9 @@ func New(keychain authn.Keychain) *Client {
 // Close lets go of idle connections.
 func (c *Client) Close() { c.transport.CloseIdleConnections() }
 
-// With returns a client that logs in with another keychain and shares the connections.
+// With returns a client that asks another keychain for log-ins before its own, and shares the connections.
 func (c *Client) With(keychain authn.Keychain) *Client {
-	return &Client{keychain: keychain, transport: c.transport}
+	return &Client{keychain: authn.NewMultiKeychain(keychain, c.keychain), transport: c.transport}
 }
 
 // Parse checks a reference such as `127.0.0.1:5000/repository:tag` or `repository@sha256:…`.

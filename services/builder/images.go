@@ -182,14 +182,22 @@ func (s *Server) imageDigest(plan *packaging.Plan, base images.Base, o order) (s
 	return hex.EncodeToString(sum[:]), nil
 }
 
+// bases are the base images as they are read with the log-in of a place, which may keep some of them.
+func (s *Server) bases(at place) *images.Bases {
+	if r, ok := at.keeper.(images.Registry); ok {
+		return s.images.Bases.Through(r)
+	}
+	return s.images.Bases
+}
+
 // base finds the image to build on.
 func (s *Server) base(ctx context.Context, choice runtimesdata.Choice, at place, given string) (images.Base, error) {
 	runtime := images.Runtime{Platform: choice.Platform, Language: choice.Language, Version: choice.Version, Architecture: choice.Architecture}
 	if given != "" {
-		return s.images.Bases.Find(ctx, runtime, []string{given})
+		return s.bases(at).Find(ctx, runtime, []string{given})
 	}
 	own := s.images.Registries.bases(at, s.labelsOf("", choice, ""))
-	return s.images.Bases.Find(ctx, runtime, s.images.Bases.Candidates(runtime, own))
+	return s.bases(at).Find(ctx, runtime, s.images.Bases.Candidates(runtime, own))
 }
 
 // publish assembles the image of the parts, of several an index, pushes it and records it.
@@ -600,7 +608,7 @@ func (s *Server) pushAgain(ctx context.Context, at place, name images.Name, reco
 	}
 	var parts []part
 	for _, recorded := range record.GetParts() {
-		p, err := s.recordedPart(ctx, record, recorded)
+		p, err := s.recordedPart(ctx, at, record, recorded)
 		if err != nil {
 			return nil, err
 		}
@@ -613,7 +621,7 @@ func (s *Server) pushAgain(ctx context.Context, at place, name images.Name, reco
 	return &builderv1.PushImageResponse{ImageUri: name.URI(), Digest: image.GetDigest()}, nil
 }
 
-func (s *Server) recordedPart(ctx context.Context, record *builderv1.Image, recorded *builderv1.ImagePart) (part, error) {
+func (s *Server) recordedPart(ctx context.Context, at place, record *builderv1.Image, recorded *builderv1.ImagePart) (part, error) {
 	p := part{pkg: &builderv1.Package{Platform: record.GetPlatform(), Runtime: recorded.GetRuntime(), Architecture: recorded.GetArchitecture()}}
 	var err error
 	if recorded.GetPackage() != "" {
@@ -621,7 +629,7 @@ func (s *Server) recordedPart(ctx context.Context, record *builderv1.Image, reco
 			return part{}, err
 		}
 	}
-	if p.base, err = s.images.Bases.Open(ctx, recorded.GetBaseImage(), architectureNames[recorded.GetArchitecture()]); err != nil {
+	if p.base, err = s.bases(at).Open(ctx, recorded.GetBaseImage(), architectureNames[recorded.GetArchitecture()]); err != nil {
 		return part{}, fmt.Errorf("open the image that %s was built on: %w", record.GetImageUri(), err)
 	}
 	return p, nil

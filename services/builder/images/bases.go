@@ -64,6 +64,13 @@ func NewBases(configured map[string]string, registry Registry, engine *Engine) (
 	return b, nil
 }
 
+// Through returns the same base images read by another client of registries, such as one with a log-in.
+func (b *Bases) Through(r Registry) *Bases {
+	through := *b
+	through.registry = r
+	return &through
+}
+
 // Candidates are the references of base images for a runtime, best first. The configured one stands alone; else own ones
 // come before the platform's.
 func (b *Bases) Candidates(r Runtime, own []string) []string {
