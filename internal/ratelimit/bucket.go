@@ -27,7 +27,7 @@ func (l Limit) grace() time.Duration { return time.Duration(l.Burst/2) * l.inter
 // burst hands out nothing beyond the horizon: slots is empty then, and until is as it was.
 //
 // It is the generic cell rate algorithm (ITU-T I.371): a bucket in use is one number.
-func (l Limit) take(until, now time.Time, n int, horizon time.Duration) (slots []time.Time, _ time.Time) {
+func (l Limit) take(until, now time.Time, n int) (slots []time.Time, _ time.Time) {
 	interval := l.interval()
 	ahead := time.Duration(l.Burst-l.Burst/2) * interval
 	if until.Before(now) {

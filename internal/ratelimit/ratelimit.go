@@ -177,7 +177,7 @@ func (l *Limiter) refill(ctx context.Context, b *bucket, now time.Time) (time.Du
 		}
 	}
 	share := b.limit.share()
-	b.slots, b.ownUntil = share.take(b.ownUntil, now, 1, horizon)
+	b.slots, b.ownUntil = share.take(b.ownUntil, now, 1)
 	return share.interval(), nil
 }
 
@@ -191,7 +191,7 @@ func (l *Limiter) shared(ctx context.Context, b *bucket, want int) ([]time.Time,
 	}
 	key := l.store.Key(b.key)
 	for {
-		slots, until := b.limit.take(b.until, time.Now(), want, horizon)
+		slots, until := b.limit.take(b.until, time.Now(), want)
 		if len(slots) == 0 {
 			// What is known of the bucket may be old: others' tokens are void by now, or the bucket is.
 			got, err := l.store.Client().Get(ctx, key)

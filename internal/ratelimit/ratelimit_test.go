@@ -198,7 +198,7 @@ func TestTokensKeepTheBound(t *testing.T) {
 		for range 100 {
 			now = now.Add(time.Duration(random.ExpFloat64() * float64(3*limit.interval())))
 			var slots []time.Time
-			slots, until = limit.take(until, now, 1+random.IntN(maxBatch), horizon)
+			slots, until = limit.take(until, now, 1+random.IntN(maxBatch))
 			for _, slot := range slots {
 				if slot.Before(now) || slot.After(now.Add(horizon)) {
 					t.Fatalf("seed %d: at %s a token for %s", seed, now, slot)
@@ -229,7 +229,7 @@ func FuzzTake(f *testing.F) {
 			return
 		}
 		at := time.Unix(now, 0)
-		slots, next := Limit{PerSecond: rate, Burst: burst}.take(time.Unix(until, 0), at, n, horizon)
+		slots, next := Limit{PerSecond: rate, Burst: burst}.take(time.Unix(until, 0), at, n)
 		for i, slot := range slots {
 			if slot.Before(at) || slot.After(at.Add(horizon)) || i > 0 && slot.Before(slots[i-1]) {
 				t.Errorf("slots %v", slots)

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc/codes"
 
 	deployerv1 "github.com/sebs-suite/sebs/gen/go/sebs/deployer/v1"
@@ -90,15 +91,24 @@ func (d *Deployer) takeFunctions(ctx context.Context, platform *opened, name dep
 	return stock, nil
 }
 
-// deleteFunctions deletes all it can and reports everything that it could not.
+// parallelDeletions bounds the functions that one call deletes at a time.
+const parallelDeletions = 16
+
+// deleteFunctions deletes all it can and reports everything that it could not, in the
+// order of the functions.
 func (d *Deployer) deleteFunctions(ctx context.Context, platform *opened, name deploymentName, ids []string) error {
-	var problems []error
-	for _, id := range ids {
-		if _, err := d.deleteFunction(ctx, platform, name.function(id)); err != nil {
-			problems = append(problems, err)
-		}
+	failures := make([]error, len(ids))
+	var group errgroup.Group
+	group.SetLimit(parallelDeletions)
+	for i, id := range ids {
+		group.Go(func() error {
+			_, failures[i] = d.deleteFunction(ctx, platform, name.function(id))
+			return nil
+		})
 	}
-	return joined(problems)
+	// No member of the group fails.
+	_ = group.Wait()
+	return joined(slices.DeleteFunc(failures, func(err error) bool { return err == nil }))
 }
 
 // joined returns the first problem with the texts of the others, so that its

@@ -82,7 +82,7 @@ func (d *Deployer) CreateDeployment(ctx context.Context, req *deployerv1.CreateD
 		if err := checkReuse(ctx, platform, record, req.GetRegion()); err != nil {
 			return nil, err
 		}
-		record, err = d.adjust(ctx, target, record, func(record *typev1.Deployment) bool {
+		_, err = d.adjust(ctx, target, record, func(record *typev1.Deployment) bool {
 			changed := merge(record, req.GetSettings(), req.GetBuckets())
 			if expires != nil {
 				record.ExpireTime, changed = expires, true

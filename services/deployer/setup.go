@@ -37,7 +37,7 @@ func Setup(_ context.Context, p *app.Process) error {
 	d := New(Dependencies{
 		Platforms: faas.Table{
 			awsconfig.Platform: aws.Open(opener, aws.Options{}),
-			"local": func(context.Context, driver.Scope) (driver.Driver, error) { return local.New(host), nil },
+			"local":            func(context.Context, driver.Scope) (driver.Driver, error) { return local.New(host), nil },
 		},
 		Options: faas.Options{Registry: p.Registry},
 		Records: p.Cache,
