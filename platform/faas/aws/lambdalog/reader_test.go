@@ -300,7 +300,7 @@ func TestMetricsStopsQueries(t *testing.T) {
 	if s.stops() != 1 {
 		t.Errorf("%d queries were stopped instead of the one", s.stops())
 	}
-	slow := lambdalog.NewReader(s.client(), lambdalog.Options{Poll: time.Millisecond, QueryTimeout: 50 * time.Millisecond})
+	slow := lambdalog.NewReader(s.client(), lambdalog.Options{Poll: time.Millisecond, QueryTimeout: 2 * time.Second})
 	if _, err := slow.Metrics(t.Context(), query); errs.Reason(err) != "LOG_QUERY_TIMEOUT" || !errs.Is(err, codes.DeadlineExceeded) {
 		t.Errorf("a query that has no end gives %v", err)
 	}
