@@ -2,7 +2,9 @@ package lambdalog_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -82,6 +84,13 @@ func (s *insights) started() []*insightsQuery {
 	return slices.Clone(s.queries)
 }
 
+// polled tells whether a client has asked for the results of a query, so that it knows of it.
+func (s *insights) polled() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.queries, func(q *insightsQuery) bool { return q.asked > 0 })
+}
+
 func (s *insights) stops() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -97,7 +106,10 @@ func (s *insights) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		StartTime, EndTime                            int64
 	}
 	if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
-		s.t.Errorf("%s: %v", operation, err)
+		if r.Context().Err() == nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+			s.t.Errorf("%s: %v", operation, err)
+		}
+		return // the client is gone
 	}
 	for key, left := range s.refuse {
 		if name, code, _ := strings.Cut(key, ":"); name == operation && left > 0 {

@@ -288,9 +288,9 @@ func TestMetricsStopsQueries(t *testing.T) {
 		_, err := r.Metrics(ctx, query)
 		ended <- err
 	}()
-	for deadline := time.Now().Add(10 * time.Second); len(s.started()) == 0; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); !s.polled(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatal("no query was started")
+			t.Fatal("no query was polled")
 		}
 	}
 	cancel()
