@@ -2,6 +2,8 @@ package awsstand
 
 import (
 	"crypto/rand"
+	"maps"
+	"slices"
 	"sync"
 )
 
@@ -80,6 +82,14 @@ func (s *Stand) TemporaryKeys() Keys {
 // ExpireKey makes every further request signed with the key fail with ExpiredToken.
 func (s *Stand) ExpireKey(accessKey string) { s.keys.expire(accessKey) }
 
-// Secrets lists all secret keys and session tokens that the stand handed out, those of functions included, for searches in
-// what a test left behind.
-func (s *Stand) Secrets() []string { return s.keys.secrets() }
+// Secrets lists all secret keys, session tokens and log-ins of the registry that the stand handed out, those of functions
+// included, for searches in what a test left behind.
+func (s *Stand) Secrets() []string {
+	all := s.keys.secrets()
+	if s.images != nil {
+		s.images.mu.Lock()
+		defer s.images.mu.Unlock()
+		all = slices.AppendSeq(all, maps.Keys(s.images.tokens))
+	}
+	return all
+}
