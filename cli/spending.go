@@ -69,7 +69,11 @@ func (a *app) printPlan(ctx context.Context, s *session, format output.Format, r
 	if err := output.Message(a.Stdout, format, plan, func() output.Rows { return planRows(plan) }); err != nil || format != output.Table {
 		return err
 	}
-	_, err = fmt.Fprintf(a.Stdout, "\n%s\n", costText(plan.GetCost()))
+	text := costText(plan.GetCost())
+	for _, reason := range plan.GetSkipped() {
+		text += "\nLeft out: " + reason
+	}
+	_, err = fmt.Fprintf(a.Stdout, "\n%s\n", text)
 	return err
 }
 

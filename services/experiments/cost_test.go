@@ -6,8 +6,10 @@ import (
 	"strings"
 	"testing"
 
+	builderv1 "github.com/sebs-suite/sebs/gen/go/sebs/builder/v1"
 	experimentsv1 "github.com/sebs-suite/sebs/gen/go/sebs/experiments/v1"
 	metricsv1 "github.com/sebs-suite/sebs/gen/go/sebs/metrics/v1"
+	typev1 "github.com/sebs-suite/sebs/gen/go/sebs/type/v1"
 	"github.com/sebs-suite/sebs/internal/app/apptest"
 	"github.com/sebs-suite/sebs/internal/errs"
 	"github.com/sebs-suite/sebs/services/experiments"
@@ -163,5 +165,55 @@ func TestColdStartIsVerifiedByTheAnswer(t *testing.T) {
 				t.Errorf("%s: %q", run.GetState(), said)
 			}
 		})
+	}
+}
+
+func TestPlanOnACloud(t *testing.T) {
+	t.Parallel()
+	s := newSuite()
+	c := newClient(apptest.Start(t, s.setup, experiments.Setup))
+	for _, one := range []struct {
+		name         string
+		runtime      *typev1.Runtime
+		architecture typev1.Architecture
+		want         string
+	}{
+		{"newest on x64", nil, 0, "3.11 ARCHITECTURE_X64"},
+		{"newest for the architecture", nil, typev1.Architecture_ARCHITECTURE_ARM64, "3.11 ARCHITECTURE_ARM64"},
+		{"version", &typev1.Runtime{Version: "3.9"}, 0, "3.9 ARCHITECTURE_X64"},
+		{"no x64", &typev1.Runtime{Language: typev1.Language_LANGUAGE_JAVA}, 0, "17 ARCHITECTURE_ARM64"},
+		{"not there", &typev1.Runtime{Version: "3.12"}, 0, "RUNTIME_NOT_AVAILABLE"},
+	} {
+		asked := request(nil)
+		asked.Target = &experimentsv1.Target{Platform: "aws", Runtime: one.runtime, Architecture: one.architecture}
+		s.plans = nil
+		_, err := c.PlanRun(t.Context(), &experimentsv1.PlanRunRequest{Run: asked})
+		got := errs.Reason(errs.FromStatus(err))
+		if len(s.plans) == 1 {
+			config := s.plans[0].GetFunctions()[0].GetConfig()
+			got = config.GetRuntime().GetVersion() + " " + config.GetArchitecture().String()
+		}
+		if got != one.want {
+			t.Errorf("%s: %s, want %s (%v)", one.name, got, one.want, err)
+		}
+	}
+	s.plans = nil
+	plan, err := c.PlanRun(t.Context(), &experimentsv1.PlanRunRequest{Run: &experimentsv1.CreateRunRequest{
+		Target: &experimentsv1.Target{Platform: "aws"},
+		Spec: &experimentsv1.CreateRunRequest_Regression{Regression: &experimentsv1.RegressionSpec{
+			Sources: []*builderv1.BenchmarkSource{{Benchmark: "010.sleep"}, {Benchmark: "411.image-recognition"}},
+		}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// 010 in all four ways, 411 as an image for x64 only.
+	if n := len(s.plans[0].GetFunctions()); n != 5 || len(plan.GetSkipped()) != 3 || plan.GetCost().GetInvocationCount() != 10 {
+		t.Errorf("%d functions, %d invocations, left out %q", n, plan.GetCost().GetInvocationCount(), plan.GetSkipped())
+	}
+	if !slices.ContainsFunc(plan.GetSkipped(), func(reason string) bool {
+		return reason == "411.image-recognition on x64 as package: the code package is larger than Lambda takes"
+	}) {
+		t.Errorf("left out %q", plan.GetSkipped())
 	}
 }

@@ -248,6 +248,33 @@ func (s *suite) GetBenchmark(_ context.Context, request *builderv1.GetBenchmarkR
 	return &builderv1.Benchmark{Name: request.GetName(), Benchmark: "x", MemoryMb: 128, TimeoutSeconds: 60, Modules: []string{"storage"}}, nil
 }
 
+func (s *suite) ListRuntimes(context.Context, *builderv1.ListRuntimesRequest) (*builderv1.ListRuntimesResponse, error) {
+	const x64, arm = typev1.Architecture_ARCHITECTURE_X64, typev1.Architecture_ARCHITECTURE_ARM64
+	answer := &builderv1.ListRuntimesResponse{}
+	for _, one := range []struct {
+		language      typev1.Language
+		version       string
+		architectures []typev1.Architecture
+	}{
+		{typev1.Language_LANGUAGE_PYTHON, "3.11", []typev1.Architecture{x64, arm}},
+		{typev1.Language_LANGUAGE_PYTHON, "3.9", []typev1.Architecture{x64}},
+		{typev1.Language_LANGUAGE_JAVA, "17", []typev1.Architecture{arm}},
+	} {
+		answer.Runtimes = append(answer.Runtimes, &builderv1.SupportedRuntime{
+			Runtime: &typev1.Runtime{Language: one.language, Version: one.version}, Architectures: one.architectures,
+		})
+	}
+	return answer, nil
+}
+
+func (s *suite) ListPlatforms(context.Context, *deployerv1.ListPlatformsRequest) (*deployerv1.ListPlatformsResponse, error) {
+	return &deployerv1.ListPlatformsResponse{Platforms: []*deployerv1.Platform{{
+		Name: "platforms/aws", Triggers: []typev1.TriggerType{typev1.TriggerType_TRIGGER_TYPE_HTTP, typev1.TriggerType_TRIGGER_TYPE_LIBRARY},
+		Architectures:  []typev1.Architecture{typev1.Architecture_ARCHITECTURE_X64, typev1.Architecture_ARCHITECTURE_ARM64},
+		SystemVariants: []typev1.SystemVariant{typev1.SystemVariant_SYSTEM_VARIANT_PACKAGE, typev1.SystemVariant_SYSTEM_VARIANT_CONTAINER},
+	}}}, nil
+}
+
 func (s *suite) PlanDeployment(_ context.Context, request *deployerv1.PlanDeploymentRequest) (*deployerv1.PlanDeploymentResponse, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

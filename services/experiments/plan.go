@@ -47,7 +47,7 @@ func (r *Runner) Plan(ctx context.Context, request *experimentsv1.CreateRunReque
 	if err != nil {
 		return nil, err
 	}
-	return &experimentsv1.RunPlan{Deployment: answer.GetDeployment().GetName(), Resources: answer.GetResources(), Cost: cost}, nil
+	return &experimentsv1.RunPlan{Deployment: answer.GetDeployment().GetName(), Resources: answer.GetResources(), Cost: cost, Skipped: w.run.GetSkipped()}, nil
 }
 
 // plannedFunctions lists the functions of a run with their invocations.

@@ -726,7 +726,9 @@ type RunPlan struct {
 	// The resources, in the order in which they would be made.
 	Resources []*v12.PlannedResource `protobuf:"bytes,2,rep,name=resources,proto3" json:"resources,omitempty"`
 	// What the run would cost.
-	Cost          *CostEstimate `protobuf:"bytes,3,opt,name=cost,proto3" json:"cost,omitempty"`
+	Cost *CostEstimate `protobuf:"bytes,3,opt,name=cost,proto3" json:"cost,omitempty"`
+	// Tests of a regression run that cannot be made, and why.
+	Skipped       []string `protobuf:"bytes,4,rep,name=skipped,proto3" json:"skipped,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -778,6 +780,13 @@ func (x *RunPlan) GetResources() []*v12.PlannedResource {
 func (x *RunPlan) GetCost() *CostEstimate {
 	if x != nil {
 		return x.Cost
+	}
+	return nil
+}
+
+func (x *RunPlan) GetSkipped() []string {
+	if x != nil {
+		return x.Skipped
 	}
 	return nil
 }
@@ -2020,13 +2029,14 @@ const file_sebs_experiments_v1_experiments_service_proto_rawDesc = "" +
 	"\x04specB\x0f\n" +
 	"\r_max_cost_usd\"T\n" +
 	"\x0ePlanRunRequest\x12B\n" +
-	"\x03run\x18\x01 \x01(\v2%.sebs.experiments.v1.CreateRunRequestB\t\xe0A\x02\xbaH\x03\xc8\x01\x01R\x03run\"\xa1\x01\n" +
+	"\x03run\x18\x01 \x01(\v2%.sebs.experiments.v1.CreateRunRequestB\t\xe0A\x02\xbaH\x03\xc8\x01\x01R\x03run\"\xbb\x01\n" +
 	"\aRunPlan\x12\x1e\n" +
 	"\n" +
 	"deployment\x18\x01 \x01(\tR\n" +
 	"deployment\x12?\n" +
 	"\tresources\x18\x02 \x03(\v2!.sebs.deployer.v1.PlannedResourceR\tresources\x125\n" +
-	"\x04cost\x18\x03 \x01(\v2!.sebs.experiments.v1.CostEstimateR\x04cost\"\xa3\x01\n" +
+	"\x04cost\x18\x03 \x01(\v2!.sebs.experiments.v1.CostEstimateR\x04cost\x12\x18\n" +
+	"\askipped\x18\x04 \x03(\tR\askipped\"\xa3\x01\n" +
 	"\fCostEstimate\x12\x15\n" +
 	"\x03usd\x18\x01 \x01(\x01H\x00R\x03usd\x88\x01\x01\x12)\n" +
 	"\x10invocation_count\x18\x02 \x01(\x03R\x0finvocationCount\x123\n" +
