@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-containerregistry/pkg/authn"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"go.uber.org/goleak"
@@ -90,6 +91,26 @@ func TestRefusedWithoutLogin(t *testing.T) {
 		}
 		if strings.Contains(err.Error(), "s3cret") {
 			t.Errorf("%s: the error tells the password: %v", name, err)
+		}
+	}
+}
+
+// nobody is a keychain that has the log-in of no registry.
+type nobody struct{}
+
+func (nobody) Resolve(authn.Resource) (authn.Authenticator, error) { return authn.Anonymous, nil }
+
+func TestAnotherKeychainComesFirst(t *testing.T) {
+	r := registrytest.Start(t, "builder", "s3cret")
+	uri := r.Address + "/sebs/test:one"
+	own := registry.NewKeychain(credentials.NewResolver(credentials.Config{registry.Platform: {credentials.Default: {
+		"registry": secret.New(r.Address), "username": secret.New("builder"), "password": secret.New("s3cret"),
+	}}}, nothing), "", false)
+	for name, c := range map[string]*registry.Client{
+		"the other": client(t, "", "", "").With(own), "its own": client(t, r.Address, "builder", "s3cret").With(nobody{}),
+	} {
+		if _, err := c.Push(t.Context(), uri, image(t), nil); err != nil {
+			t.Errorf("%s keychain has the log-in: Push = %v", name, err)
 		}
 	}
 }

@@ -54,7 +54,6 @@ const (
 const (
 	settingRegistry   = "docker-registry"
 	settingRepository = "container_repository"
-	settingUsername   = "docker-username"
 )
 
 // keeper is what keeps images: a registry, or the Docker Engine.

@@ -520,7 +520,11 @@ func TestDeployRefusals(t *testing.T) {
 		"old java": {change: func(s *localv1.FunctionSpec) {
 			s.Configuration.Runtime.Language, s.Configuration.Runtime.Version = typev1.Language_LANGUAGE_JAVA, "8"
 		}, says: "no java 8 on this machine"},
-		"docker":        {change: func(s *localv1.FunctionSpec) { s.Configuration.SandboxKind = localv1.SandboxKind_SANDBOX_KIND_DOCKER }, says: "docker"},
+		"docker": {change: func(s *localv1.FunctionSpec) { s.Configuration.SandboxKind = localv1.SandboxKind_SANDBOX_KIND_DOCKER }, says: "docker"},
+		"image": {change: func(s *localv1.FunctionSpec) {
+			s.ArchiveSha256, s.ArchiveSizeBytes, s.ImageUri = "", 0, "127.0.0.1:1/a:b"
+		}, says: "image"},
+		"two codes":     {change: func(s *localv1.FunctionSpec) { s.ImageUri = "127.0.0.1:1/a:b" }, says: "exclude each other"},
 		"variant":       {change: func(s *localv1.FunctionSpec) { s.Configuration.Runtime.Variant = "pypy" }, says: "pypy"},
 		"other machine": {change: func(s *localv1.FunctionSpec) { s.Configuration.Architecture = otherArchitecture() }, says: "this host runs"},
 	}

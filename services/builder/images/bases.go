@@ -5,7 +5,6 @@ import (
 	"context"
 	_ "embed" // the data file
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -138,7 +137,7 @@ func (b *Bases) Open(ctx context.Context, reference, architecture string) (Base,
 	if localErr == nil {
 		return local, nil
 	}
-	return Base{}, errors.Join(err, localErr)
+	return Base{}, fmt.Errorf("%w; %w", err, localErr)
 }
 
 func (b *Bases) fromRegistry(ctx context.Context, reference, architecture string) (Base, error) {
