@@ -171,7 +171,17 @@ func checkLife(t *testing.T, program compiled.Program, built compiled.Package) {
 	}
 	checkAnswer(t, first, 1, before)
 	checkAnswer(t, second, 2, before)
-	checkFailure(t, p, `{broken`, "Runtime.UnmarshalError", "not JSON")
+	for _, broken := range []string{
+		`{broken`, `{"n": 01}`, `{"n": .5}`, `{"n": 1.}`, `{"n": 1e}`, `{"n": -}`, `{"n": "\x"}`, `{"n": "\u12g4"}`, "{\"n\": \"\n\"}", `{"n": 1}}`, `{"n" 1}`,
+		`{"n": [1,]}`, `{"n": 1,}`, `{"n": tru}`, `{"n": "`, `{n: 1}`, strings.Repeat("[", 1_000_000), strings.Repeat(`{"n":`, 5000) + "1" + strings.Repeat("}", 5000),
+	} {
+		if f := p.Fail(t, broken); f.ErrorType != "Runtime.UnmarshalError" || !strings.Contains(f.ErrorMessage, "not JSON") {
+			t.Errorf("%.40s: error %q: %q", broken, f.ErrorType, f.ErrorMessage)
+		}
+	}
+	if a := p.Succeed(t, ` { "n" : 4, "deep": `+strings.Repeat("[", 900)+strings.Repeat("]", 900)+`, "x": [{}, [ ], "\"\\\/\b\f\n\r\t\u0041\ud83d\ude00"] } `); !strings.Contains(string(a.Result), `A😀`) {
+		t.Errorf("escapes come back as %.300s", a.Result)
+	}
 	text := strings.Repeat("0123456789abcdef", 5<<16) // 5 MiB
 	large := p.Succeed(t, `{"n": 3, "text": "`+text+`", "more": "ü€😀\u0001\"", "numbers": [0, -1, 1.5e3, 12345678901, null, true]}`)
 	var result struct {

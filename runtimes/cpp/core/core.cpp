@@ -48,9 +48,39 @@ long long now() {
   return std::chrono::duration_cast<microseconds>(system_clock::now().time_since_epoch()).count();
 }
 
+/// Deeper documents are refused: copying or writing them would exhaust the stack.
+constexpr int max_depth = 1000;
+
+bool too_deep(const char* text, size_t length) {
+  int depth = 0;
+  bool in_string = false;
+  for (size_t i = 0; i < length; i++) {
+    const char c = text[i];
+    if (in_string) {
+      if (c == '\\') {
+        i++;
+      } else if (c == '"') {
+        in_string = false;
+      }
+    } else if (c == '"') {
+      in_string = true;
+    } else if (c == '{' || c == '[') {
+      if (++depth > max_depth) {
+        return true;
+      }
+    } else if (c == '}' || c == ']') {
+      depth--;
+    }
+  }
+  return false;
+}
+
 bool parse(const char* text, size_t length, Document& into, Failure& failure) {
-  // Iterative: a deeply nested document must not exhaust the stack.
-  into.Parse<rapidjson::kParseIterativeFlag>(text, length);
+  if (too_deep(text, length)) {
+    failure = {"Runtime.UnmarshalError", "the payload is not JSON that can be read: it is nested more than " + std::to_string(max_depth) + " deep"};
+    return false;
+  }
+  into.Parse(text, length);
   if (!into.HasParseError()) {
     return true;
   }
