@@ -68,8 +68,9 @@ func (d *Driver) createStorage(ctx context.Context, got *lambda.GetFunctionOutpu
 	}, nil
 }
 
-// changeNotifications replaces the functions that a bucket calls, and keeps its other notifications. S3 has no way to change one entry: who changes the same bucket at once must not be another
-// process, which the locks of the suite see to.
+// changeNotifications replaces the functions that a bucket calls, and keeps its other notifications. S3 has no way to change
+// one entry: of two processes that change one bucket in the same moment one can lose its entry. The function is then
+// reported without the trigger, and the next deployment makes it anew.
 func (d *Driver) changeNotifications(ctx context.Context, bucket string, change func([]s3types.LambdaFunctionConfiguration) []s3types.LambdaFunctionConfiguration) error {
 	d.buckets.Lock()
 	defer d.buckets.Unlock()
