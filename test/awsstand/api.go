@@ -10,9 +10,6 @@ import (
 	"strings"
 )
 
-// apiHost is how the addresses of HTTP APIs end in moto's answers.
-const apiHost = ".execute-api."
-
 // serveGateway answers API Gateway's control plane: moto does, but for the quick creation that comes with a target.
 func (s *Stand) serveGateway(w http.ResponseWriter, q *request) *refusal {
 	var in struct{ Target, RouteKey string }

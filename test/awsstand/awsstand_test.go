@@ -108,10 +108,9 @@ func settle(t *testing.T, s *awsstand.Stand, name string) {
 
 // result is what came of an invocation.
 type result struct {
-	body     map[string]any
-	log      string
-	failed   string
-	metadata string
+	body   map[string]any
+	log    string
+	failed string
 }
 
 func invoke(t *testing.T, s *awsstand.Stand, name string) result {

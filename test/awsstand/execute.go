@@ -101,7 +101,7 @@ func (s *Stand) invoke(w http.ResponseWriter, q *request, fn *function, at route
 func (s *Stand) runnable(fn *function, qualifier string) (*snapshot, *refusal) {
 	snap, ok := fn.pick(qualifier)
 	if !ok {
-		return nil, notFound("Function", s.arn(fn.name+":"+qualifier))
+		return nil, functionNotFound(s.arn(fn.name + ":" + qualifier))
 	}
 	fn.mu.Lock()
 	defer fn.mu.Unlock()

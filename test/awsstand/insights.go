@@ -280,7 +280,7 @@ func split(text, separator string) []string {
 
 // parseFilter understands terms joined by or, of which each is terms joined by and.
 func parseFilter(text string) (func(logEvent) bool, error) {
-	var any [][]func(logEvent) bool
+	var either [][]func(logEvent) bool
 	for _, part := range split(text, " or ") {
 		var all []func(logEvent) bool
 		for _, term := range split(part, " and ") {
@@ -290,10 +290,10 @@ func parseFilter(text string) (func(logEvent) bool, error) {
 			}
 			all = append(all, keep)
 		}
-		any = append(any, all)
+		either = append(either, all)
 	}
 	return func(e logEvent) bool {
-		return slices.ContainsFunc(any, func(all []func(logEvent) bool) bool {
+		return slices.ContainsFunc(either, func(all []func(logEvent) bool) bool {
 			return !slices.ContainsFunc(all, func(keep func(logEvent) bool) bool { return !keep(e) })
 		})
 	}, nil

@@ -179,7 +179,7 @@ func (s *Stand) serveLambda(w http.ResponseWriter, q *request) *refusal {
 	at := lambdaRoute(q.Request)
 	fn := s.lambda.find(at.name)
 	if fn == nil && at.name != "" {
-		return notFound("Function", s.arn(at.name))
+		return functionNotFound(s.arn(at.name))
 	}
 	switch at.operation {
 	case "CreateFunction":
@@ -209,7 +209,7 @@ func (s *Stand) serveLambda(w http.ResponseWriter, q *request) *refusal {
 		at.qualifier = ""
 	}
 	if _, ok := fn.pick(at.qualifier); !ok {
-		return notFound("Function", s.arn(fn.name+":"+at.qualifier))
+		return functionNotFound(s.arn(fn.name + ":" + at.qualifier))
 	}
 	return s.serveBelow(w, q, fn, at)
 }
@@ -430,7 +430,7 @@ func (s *Stand) getFunction(w http.ResponseWriter, q *request, fn *function, at 
 	}
 	fn.mu.Unlock()
 	if hidden {
-		return notFound("Function", s.arn(at.name+":"+at.qualifier))
+		return functionNotFound(s.arn(at.name + ":" + at.qualifier))
 	}
 	a, no := s.relay(w, q, q.body)
 	if a == nil {
@@ -632,7 +632,7 @@ func (s *Stand) deleteVersion(w http.ResponseWriter, q *request, fn *function, n
 	delete(fn.versions, number)
 	fn.mu.Unlock()
 	if gone == nil {
-		return notFound("Function", s.arn(fn.name+":"+number))
+		return functionNotFound(s.arn(fn.name + ":" + number))
 	}
 	s.withdraw(q.Context(), gone)
 	w.WriteHeader(http.StatusNoContent)

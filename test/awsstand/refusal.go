@@ -102,6 +102,6 @@ func give(w http.ResponseWriter, status int, doc any) {
 	_, _ = w.Write(body)
 }
 
-func notFound(kind, arn string) *refusal {
-	return refuse(http.StatusNotFound, "ResourceNotFoundException", "%s not found: %s", kind, strings.TrimSuffix(arn, ":"))
+func functionNotFound(arn string) *refusal {
+	return refuse(http.StatusNotFound, "ResourceNotFoundException", "Function not found: %s", strings.TrimSuffix(arn, ":"))
 }

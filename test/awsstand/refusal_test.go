@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/apigatewayv2"
 	apitypes "github.com/aws/aws-sdk-go-v2/service/apigatewayv2/types"
@@ -75,17 +75,17 @@ func TestFaults(t *testing.T) {
 	}})
 	arn := role(t, s, "r", logging)
 	client := lambda.NewFromConfig(clientConfig(s))
-	make := func() error {
+	creation := func() error {
 		_, err := client.CreateFunction(t.Context(), &lambda.CreateFunctionInput{
 			FunctionName: aws.String("f"), Role: &arn, Runtime: lambdatypes.RuntimePython311, Handler: aws.String("handler.handler"),
 			Code: &lambdatypes.FunctionCode{ZipFile: archive(t, map[string]string{"handler.py": echo})},
 		})
 		return err
 	}
-	if err := make(); code(err) != "InvalidParameterValueException" || !strings.Contains(err.Error(), "cannot be assumed") {
+	if err := creation(); code(err) != "InvalidParameterValueException" || !strings.Contains(err.Error(), "cannot be assumed") {
 		t.Errorf("the role is accepted at once: %v", err)
 	}
-	if err := make(); err != nil {
+	if err := creation(); err != nil {
 		t.Fatal(err)
 	}
 	get := func() (lambdatypes.State, string) {
