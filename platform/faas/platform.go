@@ -164,6 +164,25 @@ func (p *Platform) UpdateConfiguration(ctx context.Context, name string, config 
 	return p.awaitActive(ctx, fn)
 }
 
+// Grant gives a function that exists the rights of spec, on platforms that have such, and
+// waits until they are in force.
+func (p *Platform) Grant(ctx context.Context, spec driver.FunctionSpec) error {
+	granter, ok := p.driver.(driver.Granter)
+	if !ok {
+		return nil
+	}
+	_, err := retry(ctx, p, "Grant", func(ctx context.Context) (struct{}, error) { return struct{}{}, granter.Grant(ctx, spec) })
+	if err != nil {
+		return p.wrap(err, "give function %s its rights", spec.Name)
+	}
+	fn, err := p.GetFunction(ctx, spec.Name)
+	if err != nil {
+		return err
+	}
+	_, err = p.awaitActive(ctx, fn)
+	return err
+}
+
 // awaitActive returns the function when the platform reports its last change as done.
 func (p *Platform) awaitActive(ctx context.Context, fn driver.Function) (driver.Function, error) {
 	for pause := p.poll; ; pause = min(2*pause, 2*time.Second) {

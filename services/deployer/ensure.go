@@ -291,6 +291,8 @@ func (e *ensuring) decide(seen observed, want driver.Config) deployerv1.EnsureFu
 		return codeUpdated
 	case len(differences(*seen.actual, seen.record, want, e.caps)) > 0:
 		return configUpdated
+	case e.granted(seen.record) != "" && e.granted(seen.record) != e.grants():
+		return configUpdated
 	}
 	return cached
 }
@@ -336,6 +338,12 @@ func (d *Deployer) apply(ctx context.Context, e *ensuring, seen observed, want d
 		actual driver.Function
 		err    error
 	)
+	if (outcome == codeUpdated || outcome == configUpdated) && e.granted(seen.record) != e.grants() {
+		progress("update-configuration", "giving function "+e.name.ID+" its rights")
+		if err := e.platform.Grant(ctx, e.spec()); err != nil {
+			return nil, d.failed(ctx, e.name, seen, err)
+		}
+	}
 	switch outcome {
 	case created:
 		progress("create", "creating function "+e.name.ID)
@@ -384,15 +392,32 @@ func (d *Deployer) create(ctx context.Context, e *ensuring, want driver.Config) 
 	if expires := e.deployment.GetExpireTime(); expires != nil {
 		labels[labelExpires] = expires.AsTime().UTC().Format(time.RFC3339)
 	}
-	actual, fresh, err := e.platform.CreateFunction(ctx, driver.FunctionSpec{
-		Name: e.name.ID, Deployment: e.name.Deployment.ID, Benchmark: e.pkg.GetBenchmark(),
-		Config: want, Code: e.code, Labels: labels,
-		Buckets: functionBuckets(e.deployment), TablePrefix: tablePrefix(e.name.Deployment, e.stores), Settings: e.deployment.GetSettings(),
-	})
+	spec := e.spec()
+	spec.Config, spec.Code, spec.Labels = want, e.code, labels
+	actual, fresh, err := e.platform.CreateFunction(ctx, spec)
 	if err != nil || fresh {
 		return actual, err
 	}
 	return e.platform.UpdateCode(ctx, e.name.ID, e.code, want)
+}
+
+// spec is what the function is made from, without code and configuration.
+func (e *ensuring) spec() driver.FunctionSpec {
+	return driver.FunctionSpec{
+		Name: e.name.ID, Deployment: e.name.Deployment.ID, Benchmark: e.pkg.GetBenchmark(),
+		Buckets: functionBuckets(e.deployment), TablePrefix: tablePrefix(e.name.Deployment, e.stores), Settings: e.deployment.GetSettings(),
+	}
+}
+
+// grants names the role and the stores that the function is to have rights to.
+func (e *ensuring) grants() string {
+	spec := e.spec()
+	return strings.Join(append([]string{spec.Settings[settingRole], spec.TablePrefix}, spec.Buckets...), " ")
+}
+
+// granted is what grants was when the function got its rights last; empty where that is not known.
+func (e *ensuring) granted(record *typev1.Function) string {
+	return record.GetPlatformAttributes()[attributeGrants]
 }
 
 // fill writes into the record what the platform does not report.
@@ -405,6 +430,7 @@ func (e *ensuring) fill(record *typev1.Function, want driver.Config, outcome dep
 	record.UpdatedCode = outcome == codeUpdated
 	record.Adopted = record.GetAdopted() || e.adopted
 	e.stores.mark(record.PlatformAttributes)
+	record.PlatformAttributes[attributeGrants] = e.grants()
 }
 
 func answerOf(record *typev1.Function, outcome deployerv1.EnsureFunctionResponse_Outcome, oldHash string, repaired bool) *deployerv1.EnsureFunctionResponse {

@@ -15,11 +15,12 @@ import (
 	"github.com/sebs-suite/sebs/platform/faas/driver"
 )
 
-// Attributes of a function's record that hold the platform's own identifier and the
-// entry point.
+// Attributes of a function's record that hold the platform's own identifier, the entry
+// point, and what the function has rights to.
 const (
 	attributeHandle  = "handle"
 	attributeHandler = "handler"
+	attributeGrants  = "grants"
 )
 
 // labelExpires is the label of a function with the time, as RFC 3339 has it, after which

@@ -219,3 +219,47 @@ func TestConcurrencyIsSetAndTakenBack(t *testing.T) {
 		}
 	}
 }
+
+func TestRightsFollowTheDeployment(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s := w.deployer(t)
+	pkg := w.builder.add("aaaa", onCloud)
+	const role = "arn:aws:iam::123456789012:role/benchmarks"
+	granted := 0
+	for _, step := range []struct {
+		name    string
+		req     *deployerv1.CreateDeploymentRequest
+		tables  bool
+		outcome deployerv1.EnsureFunctionResponse_Outcome
+		role    string
+		buckets string
+		prefix  string
+	}{
+		{"new", &deployerv1.CreateDeploymentRequest{}, false, created, "", "sebs-benchmarks-mine", ""},
+		{"again", &deployerv1.CreateDeploymentRequest{}, false, cached, "", "sebs-benchmarks-mine", ""},
+		{"tables", &deployerv1.CreateDeploymentRequest{}, true, configUpdated, "", "sebs-benchmarks-mine", "sebs-benchmarks-mine-"},
+		{"role", &deployerv1.CreateDeploymentRequest{Settings: map[string]string{"lambda-role": role}}, true, configUpdated, role, "sebs-benchmarks-mine", "sebs-benchmarks-mine-"},
+		{"bucket", &deployerv1.CreateDeploymentRequest{Buckets: []*typev1.BucketBinding{
+			{Role: typev1.BucketRole_BUCKET_ROLE_EXPERIMENTS, Bucket: "our-results"},
+		}}, true, configUpdated, role, "sebs-benchmarks-mine our-results", "sebs-benchmarks-mine-"},
+		{"settled", &deployerv1.CreateDeploymentRequest{}, true, cached, role, "sebs-benchmarks-mine our-results", "sebs-benchmarks-mine-"},
+	} {
+		step.req.Parent, step.req.ResourcesId = cloud, "mine"
+		deployment, err := s.CreateDeployment(t.Context(), step.req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer := s.mustEnsure(t, &deployerv1.EnsureFunctionRequest{Parent: deployment.GetName(), Package: pkg, UsesTables: step.tables})
+		spec := w.memory.Spec(rid(answer.GetFunction().GetName()))
+		if answer.GetOutcome() != step.outcome || spec.Settings["lambda-role"] != step.role || strings.Join(spec.Buckets, " ") != step.buckets || spec.TablePrefix != step.prefix {
+			t.Errorf("%s: %s, role %q, buckets %v, tables %q", step.name, answer.GetOutcome(), spec.Settings["lambda-role"], spec.Buckets, spec.TablePrefix)
+		}
+		if step.outcome == configUpdated {
+			granted++
+		}
+		if n := w.memory.Count("Grant"); n != granted {
+			t.Errorf("%s: rights were given %d times, want %d", step.name, n, granted)
+		}
+	}
+}

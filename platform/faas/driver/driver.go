@@ -93,6 +93,14 @@ type Preparer interface {
 	Prepare(ctx context.Context, call Call) error
 }
 
+// Granter is implemented by drivers of platforms on which a function has rights to its
+// stores by a role of its own.
+type Granter interface {
+	// Grant gives a function that exists the role and the rights that CreateFunction
+	// would give it: by the name, Deployment, Buckets, TablePrefix and Settings of spec.
+	Grant(ctx context.Context, spec FunctionSpec) error
+}
+
 // Scope says as whom and where a driver works.
 type Scope struct {
 	// Credential names the credential; empty is the default one.

@@ -262,6 +262,21 @@ func (m *Memory) UpdateConfiguration(ctx context.Context, name string, config dr
 	return m.changed(fn), nil
 }
 
+// Grant implements driver.Granter.
+func (m *Memory) Grant(ctx context.Context, spec driver.FunctionSpec) error {
+	done, err := m.begin(ctx, "Grant")
+	if err != nil {
+		return err
+	}
+	defer done()
+	fn, err := m.find(spec.Name)
+	if err != nil {
+		return err
+	}
+	fn.spec.Buckets, fn.spec.TablePrefix, fn.spec.Settings = spec.Buckets, spec.TablePrefix, spec.Settings
+	return nil
+}
+
 // GetFunction implements driver.Driver.
 func (m *Memory) GetFunction(ctx context.Context, name string) (driver.Function, error) {
 	done, err := m.begin(ctx, "GetFunction")
