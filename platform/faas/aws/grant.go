@@ -21,6 +21,9 @@ func (d *Driver) Grant(ctx context.Context, spec driver.FunctionSpec) error {
 	if err != nil || sdk.ToString(got.Configuration.Role) == role {
 		return err
 	}
-	_, err = d.lambda.UpdateFunctionConfiguration(ctx, &lambda.UpdateFunctionConfigurationInput{FunctionName: &spec.Name, Role: &role})
-	return err
+	// A role that was made a moment ago is not known to Lambda yet.
+	return d.change(ctx, spec.Name, func(ctx context.Context) error {
+		_, err := d.lambda.UpdateFunctionConfiguration(ctx, &lambda.UpdateFunctionConfigurationInput{FunctionName: &spec.Name, Role: &role})
+		return err
+	})
 }

@@ -617,6 +617,24 @@ func TestAGivenRoleIsLeftAlone(t *testing.T) {
 	if err != nil || slices.ContainsFunc(found, func(r driver.Resource) bool { return r.Type == aws.ResourceRole }) {
 		t.Errorf("discovered %v, %v", found, err)
 	}
+	// Without the setting the function gets the deployment's own role, also while an update is going on.
+	if err := p.Grant(t.Context(), coldSpec(t, "given_role", nil)); err != nil {
+		t.Fatal(err)
+	}
+	if fn, err = p.GetFunction(t.Context(), "given_role"); err != nil || !strings.HasSuffix(fn.Attributes["role"], ":role/sebs-lambda-role-"+testDeployment) {
+		t.Errorf("the function runs as %s, %v", fn.Attributes["role"], err)
+	}
+	policies, err = roles.ListRolePolicies(t.Context(), &iam.ListRolePoliciesInput{RoleName: sdk.String("sebs-lambda-role-" + testDeployment)})
+	if err != nil || len(policies.PolicyNames) != 2 || !slices.Contains(policies.PolicyNames, "logs-given_role") {
+		t.Errorf("its role has the policies %v, %v", policies, err)
+	}
+	if deleted, err := p.DeleteFunction(t.Context(), "given_role"); !deleted || err != nil {
+		t.Errorf("deleted %t, %v", deleted, err)
+	}
+	policies, err = roles.ListRolePolicies(t.Context(), &iam.ListRolePoliciesInput{RoleName: sdk.String("sebs-lambda-role-" + testDeployment)})
+	if err != nil || slices.Contains(policies.PolicyNames, "logs-given_role") {
+		t.Errorf("the policy of the deleted function's log stays: %v, %v", policies, err)
+	}
 }
 
 func TestFiftyFunctionsAtOnceUnderThrottling(t *testing.T) {
