@@ -39,9 +39,12 @@ type Package struct {
 }
 
 // Build builds and unpacks a package. It skips the test where a compiler is not
-// installed.
+// installed, and short runs.
 func Build(t *testing.T, platform, language, version string, source benchmark.Benchmark) Package {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("needs time: it runs a compiler")
+	}
 	for _, program := range map[string][]string{"java": {"mvn", "javac"}, "cpp": {"cmake", "g++", "make"}}[language] {
 		if _, err := exec.LookPath(program); err != nil {
 			t.Skipf("needs %s on PATH", program)

@@ -59,6 +59,9 @@ func compiler(t *testing.T) *Builder {
 // tools skips where a program of a language is not installed.
 func tools(t *testing.T, language string) {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("needs time: it runs a compiler")
+	}
 	for _, program := range map[string][]string{"java": {"mvn", "javac"}, "cpp": {"cmake", "g++", "make"}}[language] {
 		if _, err := exec.LookPath(program); err != nil {
 			t.Skipf("needs %s on PATH", program)
