@@ -154,7 +154,7 @@ func TestBenchmarksAndRuntimes(t *testing.T) {
 		t.Errorf("GetBenchmark = %v, %v", got, err)
 	}
 	runtimes, err := b.client.ListRuntimes(t.Context(), &builderv1.ListRuntimesRequest{Parent: "platforms/local"})
-	if err != nil || len(runtimes.GetRuntimes()) != 9 || runtimes.GetRuntimes()[0].GetEndOfLife() == "" {
+	if err != nil || len(runtimes.GetRuntimes()) != 13 || runtimes.GetRuntimes()[1].GetEndOfLife() == "" {
 		t.Errorf("ListRuntimes = %v, %v", runtimes, err)
 	}
 }
