@@ -1,7 +1,6 @@
 package awsstand
 
 import (
-	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -285,7 +284,7 @@ func (s *Stand) code(q *request, u uploaded) (artefact, *refusal) {
 			return artefact{}, refuse(http.StatusBadRequest, "InvalidParameterValueException",
 				"Error occurred while GetObject. S3 Error Code: NoSuchKey. S3 Error Message: The specified key does not exist.")
 		}
-		return s.archive(a.body)
+		return artefact{archive: a.body}, checkArchive(a.body)
 	default:
 		raw, err := base64.StdEncoding.DecodeString(u.ZipFile)
 		if err != nil {
@@ -294,18 +293,8 @@ func (s *Stand) code(q *request, u uploaded) (artefact, *refusal) {
 		if len(raw) > directLimit {
 			return artefact{}, refuse(http.StatusRequestEntityTooLarge, "RequestEntityTooLargeException", "Request must be smaller than 70167211 bytes for the CreateFunction operation")
 		}
-		return s.archive(raw)
+		return artefact{archive: raw}, checkArchive(raw)
 	}
-}
-
-// directLimit is the largest archive that may be part of a request.
-const directLimit = 50 << 20
-
-func (s *Stand) archive(raw []byte) (artefact, *refusal) {
-	if !bytes.HasPrefix(raw, []byte("PK")) {
-		return artefact{}, refuse(http.StatusBadRequest, "InvalidParameterValueException", "Could not unzip uploaded file. Please check your file, then try to upload again.")
-	}
-	return artefact{archive: raw}, nil
 }
 
 func (s *Stand) createFunction(w http.ResponseWriter, q *request) *refusal {
@@ -323,6 +312,9 @@ func (s *Stand) createFunction(w http.ResponseWriter, q *request) *refusal {
 	name, _ := splitName(in.FunctionName, "")
 	if s.lambda.find(name) != nil {
 		return refuse(http.StatusConflict, "ResourceConflictException", "Function already exist: %s", name)
+	}
+	if no := checkConfiguration(q, name); no != nil {
+		return no
 	}
 	if s.script.refusesRole(in.Role) {
 		return refuse(http.StatusBadRequest, "InvalidParameterValueException", "The role defined for the function cannot be assumed by Lambda.")
@@ -517,6 +509,9 @@ func (s *Stand) updateFunction(w http.ResponseWriter, q *request, fn *function, 
 		Publish                  bool
 	}
 	if no := parse(q, &in); no != nil {
+		return no
+	}
+	if no := checkConfiguration(q, fn.name); no != nil {
 		return no
 	}
 	next := &snapshot{code: fn.latest.code, local: fn.name}

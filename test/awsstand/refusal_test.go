@@ -132,6 +132,44 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+func TestLimitsOfFunctions(t *testing.T) {
+	t.Parallel()
+	s := awsstand.Start(t, awsstand.Options{})
+	arn := role(t, s, "r", logging)
+	client := lambda.NewFromConfig(clientConfig(s))
+	for _, test := range []struct {
+		name   string
+		change func(*lambda.CreateFunctionInput)
+		want   string
+	}{
+		{"memory", func(in *lambda.CreateFunctionInput) { in.MemorySize = aws.Int32(64) }, "ValidationException"},
+		{"time", func(in *lambda.CreateFunctionInput) { in.Timeout = aws.Int32(901) }, "ValidationException"},
+		{"name", func(in *lambda.CreateFunctionInput) { in.FunctionName = aws.String(strings.Repeat("f", 65)) }, "ValidationException"},
+		{"reserved variable", func(in *lambda.CreateFunctionInput) {
+			in.Environment = &lambdatypes.Environment{Variables: map[string]string{"AWS_REGION": "x"}}
+		}, "InvalidParameterValueException"},
+		{"large variables", func(in *lambda.CreateFunctionInput) {
+			in.Environment = &lambdatypes.Environment{Variables: map[string]string{"LARGE": strings.Repeat("x", 5000)}}
+		}, "InvalidParameterValueException"},
+		{"no archive", func(in *lambda.CreateFunctionInput) { in.Code.ZipFile = []byte("PK, or so it seems") }, "InvalidParameterValueException"},
+		{"no role", func(in *lambda.CreateFunctionInput) { in.Role = aws.String(arn + "-other") }, "InvalidParameterValueException"},
+		{"no image", func(in *lambda.CreateFunctionInput) {
+			in.PackageType, in.Runtime, in.Handler = lambdatypes.PackageTypeImage, "", nil
+			in.Code = &lambdatypes.FunctionCode{ImageUri: aws.String("127.0.0.1:1/none:latest")}
+		}, "InvalidParameterValueException"},
+		{"good", func(*lambda.CreateFunctionInput) {}, ""},
+	} {
+		in := &lambda.CreateFunctionInput{
+			FunctionName: aws.String("f"), Role: &arn, Runtime: lambdatypes.RuntimePython311, Handler: aws.String("handler.handler"),
+			Code: &lambdatypes.FunctionCode{ZipFile: archive(t, map[string]string{"handler.py": echo})},
+		}
+		test.change(in)
+		if _, err := client.CreateFunction(t.Context(), in); code(err) != test.want {
+			t.Errorf("%s: %v, want %q", test.name, err, test.want)
+		}
+	}
+}
+
 // page is what is under a URL.
 func page(ctx context.Context, t *testing.T, s *awsstand.Stand, url string, sign bool) (int, string) {
 	t.Helper()
