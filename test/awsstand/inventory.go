@@ -14,7 +14,7 @@ import (
 )
 
 // Inventory lists everything that lies in the account, each as kind and name, such as "function f" or "bucket b": functions,
-// roles, log groups, repositories, buckets, tables, queues and APIs. What goes with one of them is not listed.
+// roles, log groups, repositories, buckets, tables, queues, and APIs with their ids. What goes with one of them is not listed.
 func (s *Stand) Inventory(ctx context.Context) ([]string, error) {
 	var all []string
 	add := func(kind string, names []string) {
@@ -61,12 +61,17 @@ func (s *Stand) Inventory(ctx context.Context) ([]string, error) {
 		}
 		add(list.kind, names)
 	}
-	var apis struct{ Items []struct{ Name string } }
+	var apis struct {
+		Items []struct {
+			Name string
+			ID   string `json:"apiId"`
+		}
+	}
 	if err := s.gateway(ctx, http.MethodGet, "/v2/apis", nil, &apis); err != nil {
 		return nil, err
 	}
 	for _, api := range apis.Items {
-		all = append(all, "API "+api.Name)
+		all = append(all, "API "+api.Name+" "+api.ID)
 	}
 	slices.Sort(all)
 	return all, nil

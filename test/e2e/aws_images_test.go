@@ -38,14 +38,17 @@ func TestImagesOnAWS(t *testing.T) {
 	c := startCloud(t, awsstand.Options{Registry: true}, imageBases)
 	c.run(t, "build", "docker", "build", "--deployment", "aws", "--language", "nodejs", "--language-version", nodeRuntime,
 		"--builder-image", "docker-daemon:"+nodeImage)
+	ids := make(chan string, len(imageCases))
 	t.Run("runs", func(t *testing.T) {
 		for _, test := range imageCases {
 			test.args = []string{"--container-deployment"}
 			t.Run(test.name, func(t *testing.T) {
 				t.Parallel()
-				c.fromSourceToMetrics(t, test)
+				ids <- c.fromSourceToMetrics(t, test).Config.Deployment.Resources.ID
 			})
 		}
 	})
+	close(ids)
 	t.Run("secrets", c.noSecretsAreLeft)
+	t.Run("cleanup", func(t *testing.T) { c.cleanupWithoutState(t, <-ids, "function", "repository", "role", "log") })
 }

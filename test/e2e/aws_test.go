@@ -236,7 +236,36 @@ func TestBenchmarksOnAWS(t *testing.T) {
 	}
 	t.Run("grants", func(t *testing.T) { c.grantsAreBounded(t, seen[0]) })
 	t.Run("secrets", c.noSecretsAreLeft)
-	t.Run("cleanup", func(t *testing.T) { c.cleanupWithoutState(t, seen[0]) })
+	t.Run("cleanup", func(t *testing.T) { c.cleanupWithoutState(t, seen[0], "function", "role", "log", "bucket", "table") })
+}
+
+// awsSettings are deployments with triggers other than a public function URL, and their own way to enforce cold starts.
+var awsSettings = []struct {
+	name, resources, trigger string
+	left                     []string
+}{
+	{"api", `{"use-function-url": false, "cold-start-method": "version"}`, "http", []string{"function", "API", "role", "log", "bucket"}},
+	{"signed", `{"function-url-auth-type": "AWS_IAM"}`, "http", []string{"function", "role", "log", "bucket"}},
+	{"objects", `{}`, "storage", []string{"function", "role", "log", "bucket"}},
+}
+
+func TestTriggersOnAWS(t *testing.T) {
+	c := startCloud(t, awsstand.Options{}, "")
+	for _, test := range awsSettings {
+		t.Run(test.name, func(t *testing.T) {
+			config := filepath.Join(c.dir, test.name+".json")
+			text := `{"deployment": {"name": "aws", "aws": {"region": "` + c.Region + `", "resources": ` + test.resources + `}}}`
+			if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			results := c.fromSourceToMetrics(t, awsCase{
+				name: test.name, benchmark: "110.dynamic-html", language: "python", version: pythonVersion,
+				args: []string{"--config", config, "--trigger", test.trigger},
+			})
+			c.cleanupWithoutState(t, results.Config.Deployment.Resources.ID, test.left...)
+		})
+	}
+	t.Run("secrets", c.noSecretsAreLeft)
 }
 
 func values(ids <-chan string) func(yield func(string) bool) {
@@ -322,14 +351,14 @@ func below(t *testing.T, dir, name string) bool {
 }
 
 // cleanupWithoutState loses all that the suite knew, and has it find and remove everything in the account.
-func (c *cloud) cleanupWithoutState(t *testing.T, id string) {
+func (c *cloud) cleanupWithoutState(t *testing.T, id string, want ...string) {
 	before := c.inventory(t.Context(), t)
 	kinds := make(map[string]bool)
 	for _, item := range before {
 		kind, _, _ := strings.Cut(item, " ")
 		kinds[kind] = true
 	}
-	for _, kind := range []string{"function", "role", "log", "bucket", "table"} {
+	for _, kind := range want {
 		if !kinds[kind] {
 			t.Errorf("the runs left no %s: %q", kind, before)
 		}
