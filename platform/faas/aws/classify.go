@@ -71,7 +71,9 @@ func changing(err error) bool {
 func pending(err error) bool {
 	return changing(err) ||
 		codeIn(err, "InvalidParameterValueException") && says(err, "cannot be assumed by Lambda",
-			"role does not have permissions to call", "KMS key is invalid for CreateGrant") ||
+			"role does not have permissions to call", "KMS key is invalid for CreateGrant",
+			// So Lambda names a queue, for outcomes of events, that it does not see yet.
+			"destination ARN") ||
 		codeIn(err, "InvalidArgument") && says(err, "Unable to validate the following destination configurations") ||
 		codeIn(err, "OperationAborted", "ConcurrentModification", "ConcurrentModificationException", "OperationAbortedException",
 			"AWS.SimpleQueueService.QueueDeletedRecently", "QueueDeletedRecently", "DeleteConflict")

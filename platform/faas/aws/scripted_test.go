@@ -262,14 +262,18 @@ func TestFaults(t *testing.T) {
 		"there":              {answer("ResourceConflictException", "Function already exist: f"), codes.AlreadyExists, "ResourceConflictException", false},
 		"changing":           {answer("ResourceConflictException", "An update is in progress for resource: f"), codes.Aborted, aws.ReasonUpdateInProgress, true},
 		"role not known yet": {answer("InvalidParameterValueException", "The role defined for the function cannot be assumed by Lambda."), codes.Unavailable, "InvalidParameterValueException", true},
-		"wrong value":        {answer("InvalidParameterValueException", "MemorySize"), codes.InvalidArgument, "InvalidParameterValueException", false},
-		"quota":              {answer("CodeStorageExceededException", ""), codes.FailedPrecondition, "CodeStorageExceededException", false},
-		"broken":             {answer("ServiceException", ""), codes.Unavailable, "ServiceException", true},
-		"own error":          {errs.NotFound("OWN", "gone"), codes.NotFound, "OWN", false},
-		"cancelled":          {fmt.Errorf("x: %w", context.Canceled), codes.Canceled, "", false},
-		"too late":           {fmt.Errorf("x: %w", context.DeadlineExceeded), codes.DeadlineExceeded, "", false},
-		"anything":           {errors.New("x"), codes.Internal, "", false},
-		"nothing":            {nil, codes.OK, "", false},
+		"queue not known yet": {
+			answer("InvalidParameterValueException", "The destination ARN arn:aws:sqs:eu-central-1:123456789012:sebs-async-d is invalid."),
+			codes.Unavailable, "InvalidParameterValueException", true,
+		},
+		"wrong value": {answer("InvalidParameterValueException", "MemorySize"), codes.InvalidArgument, "InvalidParameterValueException", false},
+		"quota":       {answer("CodeStorageExceededException", ""), codes.FailedPrecondition, "CodeStorageExceededException", false},
+		"broken":      {answer("ServiceException", ""), codes.Unavailable, "ServiceException", true},
+		"own error":   {errs.NotFound("OWN", "gone"), codes.NotFound, "OWN", false},
+		"cancelled":   {fmt.Errorf("x: %w", context.Canceled), codes.Canceled, "", false},
+		"too late":    {fmt.Errorf("x: %w", context.DeadlineExceeded), codes.DeadlineExceeded, "", false},
+		"anything":    {errors.New("x"), codes.Internal, "", false},
+		"nothing":     {nil, codes.OK, "", false},
 	} {
 		if got := d.Classify(test.err); got.Code != test.code || got.Reason != test.reason || got.Retry != test.retry {
 			t.Errorf("%s: %+v", name, got)
