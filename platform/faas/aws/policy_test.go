@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
+
 	"github.com/sebs-suite/sebs/platform/faas/driver"
 )
 
@@ -148,6 +150,29 @@ func TestTagsRoundTrip(t *testing.T) {
 	}
 	if got := unescape("not =zz escaped ="); got != "not =zz escaped =" {
 		t.Errorf("foreign text became %q", got)
+	}
+}
+
+// The pattern is the one of IAM's tags, which AWS names as allowed for all services.
+func TestTagsHaveNoOtherCharacters(t *testing.T) {
+	t.Parallel()
+	allowed := regexp.MustCompile(`^[\p{L}\p{Z}\p{N}_.:/=+\-@]*$`)
+	spec := testFunctions()[0]
+	spec.Labels = map[string]string{"a{b}": "c*d"}
+	spec.Config.ProvisionedConcurrency = 2
+	for i := range 40 {
+		spec.Config.Secrets = append(spec.Config.Secrets, "A_SECRET_"+strings.Repeat("X", i))
+	}
+	tags := functionTags(spec)
+	for name, value := range tags {
+		if !allowed.MatchString(name) || !allowed.MatchString(value) || len(name) > 128 || len(value) > maxTagValue {
+			t.Errorf("tag %q has the value %q", name, value)
+		}
+	}
+	config := driver.Config{Environment: make(map[string]string)}
+	environment(&config, &types.FunctionConfiguration{Environment: &types.EnvironmentResponse{Variables: map[string]string{"A_SECRET_": "x"}}}, tags)
+	if config.Environment["A_SECRET_"] != "" || !slices.Contains(config.Secrets, "A_SECRET_") {
+		t.Errorf("with the tag %q the variables are %v, the secrets %v", tags[tagSecrets], config.Environment, config.Secrets)
 	}
 }
 

@@ -41,8 +41,8 @@ const (
 // maxTagValue bounds a tag's value.
 const maxTagValue = 256
 
-// allSecret stands for more names of secret variables than a tag holds.
-const allSecret = "*"
+// allSecret stands for more names of secret variables than a tag holds. No variable has this name, since none has a colon.
+const allSecret = ":all"
 
 // escape replaces what tags may not contain, and the escape character itself, by = and two digits.
 func escape(text string) string {
