@@ -259,6 +259,17 @@ func TestStorageTriggerKeepsOtherNotifications(t *testing.T) {
 	}) {
 		t.Errorf("the bucket is left with %+v, %v", left.LambdaFunctionConfigurations, err)
 	}
+	// A function that goes by another way leaves a notification that S3 finds wrong.
+	create(t, p, coldSpec(t, "third", nil))
+	if _, err := p.CreateTrigger(t.Context(), "third", driver.TriggerSpec{Type: driver.TriggerStorage, Bucket: testBucket, Prefix: "events/third/"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lambda.NewFromConfig(opened(stand).Config).DeleteFunction(t.Context(), &lambda.DeleteFunctionInput{FunctionName: sdk.String("third")}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.DeleteTrigger(t.Context(), "second", driver.TriggerStorage); err != nil {
+		t.Errorf("beside the notification of a function that is gone, removing another is %v", err)
+	}
 	if _, err := p.CreateTrigger(t.Context(), "second", driver.TriggerSpec{
 		Type: driver.TriggerStorage, Bucket: testBucket, Prefix: "a/", ResultsPrefix: "a/results/",
 	}); !errs.Is(err, codes.InvalidArgument) {

@@ -71,6 +71,9 @@ func (d *Driver) createStorage(ctx context.Context, got *lambda.GetFunctionOutpu
 // changeNotifications replaces the functions that a bucket calls, and keeps its other notifications. S3 has no way to change
 // one entry: of two processes that change one bucket in the same moment one can lose its entry. The function is then
 // reported without the trigger, and the next deployment makes it anew.
+//
+// S3 tries all functions of a configuration. Where one is removed it is told not to: another one that is gone already would
+// keep this one from being removed.
 func (d *Driver) changeNotifications(ctx context.Context, bucket string, change func([]s3types.LambdaFunctionConfiguration) []s3types.LambdaFunctionConfiguration) error {
 	d.buckets.Lock()
 	defer d.buckets.Unlock()
@@ -89,7 +92,7 @@ func (d *Driver) changeNotifications(ctx context.Context, bucket string, change 
 	// S3 tries the permission at once, and it is not known everywhere yet when it was made a moment ago.
 	return d.until(ctx, "the permission of bucket "+bucket, func(ctx context.Context) (bool, error) {
 		_, err := d.s3.PutBucketNotificationConfiguration(ctx, &s3.PutBucketNotificationConfigurationInput{
-			Bucket: &bucket,
+			Bucket: &bucket, SkipDestinationValidation: sdk.Bool(len(functions) < len(have.LambdaFunctionConfigurations)),
 			NotificationConfiguration: &s3types.NotificationConfiguration{
 				EventBridgeConfiguration: have.EventBridgeConfiguration, QueueConfigurations: have.QueueConfigurations,
 				TopicConfigurations: have.TopicConfigurations, LambdaFunctionConfigurations: functions,
