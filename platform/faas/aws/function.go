@@ -77,8 +77,11 @@ func (d *Driver) CreateFunction(ctx context.Context, spec driver.FunctionSpec) (
 // function. Only for that it waits until the change is done: callers wait for the rest.
 func (d *Driver) finish(ctx context.Context, name string, tags map[string]string, config driver.Config) (driver.Function, error) {
 	if config.MaxConcurrency > 0 {
-		if _, err := d.lambda.PutFunctionConcurrency(ctx, &lambda.PutFunctionConcurrencyInput{
-			FunctionName: &name, ReservedConcurrentExecutions: sdk.Int32(int32(config.MaxConcurrency)),
+		if err := d.change(ctx, name, func(ctx context.Context) error {
+			_, err := d.lambda.PutFunctionConcurrency(ctx, &lambda.PutFunctionConcurrencyInput{
+				FunctionName: &name, ReservedConcurrentExecutions: sdk.Int32(int32(config.MaxConcurrency)),
+			})
+			return err
 		}); err != nil {
 			return driver.Function{}, err
 		}
@@ -145,7 +148,10 @@ func (d *Driver) configure(ctx context.Context, name string, before *lambda.GetF
 		return driver.Function{}, err
 	}
 	if config.MaxConcurrency == 0 && before.Concurrency != nil && before.Concurrency.ReservedConcurrentExecutions != nil {
-		if _, err := d.lambda.DeleteFunctionConcurrency(ctx, &lambda.DeleteFunctionConcurrencyInput{FunctionName: &name}); err != nil {
+		if err := d.change(ctx, name, func(ctx context.Context) error {
+			_, err := d.lambda.DeleteFunctionConcurrency(ctx, &lambda.DeleteFunctionConcurrencyInput{FunctionName: &name})
+			return err
+		}); err != nil {
 			return driver.Function{}, err
 		}
 	}

@@ -145,15 +145,18 @@ func TestPayloadsAreCheckedBeforeTheyAreSent(t *testing.T) {
 func TestAnUpdateWaitsForTheOneBefore(t *testing.T) {
 	t.Parallel()
 	busy := failed(http.StatusConflict, "ResourceConflictException", "The operation cannot be performed at this time. An update is in progress for resource: f")
+	const concurrencyPath = "/2017-10-31/functions/f/concurrency"
 	s, d := onScript(t, map[string][]scripted{
-		"GET " + functionPath: {ok(active)},
-		"PUT " + configPath:   {busy, busy, ok(`{}`)},
+		"GET " + functionPath:    {ok(active)},
+		"PUT " + configPath:      {busy, busy, ok(`{}`)},
+		"PUT " + concurrencyPath: {busy, ok(`{}`)},
 		"POST /2017-03-31/tags/arn:aws-cn:lambda:eu-central-1:123456789012:function:f": {ok("")},
 		"GET /2021-10-31/functions/f/url":                                              {absent()},
 	}, aws.Options{})
 	config := testConfig()
+	config.MaxConcurrency = 5
 	fn, err := d.UpdateConfiguration(t.Context(), "f", config)
-	if err != nil || s.count("PUT "+configPath) != 3 || fn.Name != "f" || fn.Deployment != "d" {
+	if err != nil || s.count("PUT "+configPath) != 3 || s.count("PUT "+concurrencyPath) != 2 || fn.Name != "f" || fn.Deployment != "d" {
 		t.Errorf("updated %+v by %d requests, %v", fn, s.count("PUT "+configPath), err)
 	}
 	_, impatient := onScript(t, map[string][]scripted{"GET " + functionPath: {ok(active)}, "PUT " + configPath: {busy}}, aws.Options{Patience: 20 * time.Millisecond})

@@ -69,10 +69,13 @@ func (d *Driver) provision(ctx context.Context, name string, wanted int) error {
 		})
 	}
 	_, err := d.lambda.GetProvisionedConcurrencyConfig(ctx, &lambda.GetProvisionedConcurrencyConfigInput{FunctionName: &name, Qualifier: alias})
-	if err == nil {
-		_, err = d.lambda.DeleteProvisionedConcurrencyConfig(ctx, &lambda.DeleteProvisionedConcurrencyConfigInput{FunctionName: &name, Qualifier: alias})
+	if err != nil {
+		return ignoreMissing(err)
 	}
-	return ignoreMissing(err)
+	return ignoreMissing(d.change(ctx, name, func(ctx context.Context) error {
+		_, err := d.lambda.DeleteProvisionedConcurrencyConfig(ctx, &lambda.DeleteProvisionedConcurrencyConfigInput{FunctionName: &name, Qualifier: alias})
+		return err
+	}))
 }
 
 // provisionedState completes a description with how far the initialised sandboxes are.
