@@ -367,9 +367,13 @@ func (d *Driver) DeleteFunction(ctx context.Context, name string) error {
 		return err
 	}
 	d.forget(name)
-	// The destination of its events went with the function.
-	if err := d.revoke(ctx, unescape(got.Tags[TagDeployment]), name); err != nil {
-		return err
+	// The destination of its events went with the function. A role that was given holds nothing of the suite, and who gives
+	// one may not be allowed to look at roles.
+	deployment := unescape(got.Tags[TagDeployment])
+	if strings.HasSuffix(sdk.ToString(got.Configuration.Role), ":role/"+nameRole+deployment) {
+		if err := d.revoke(ctx, deployment, name); err != nil {
+			return err
+		}
 	}
 	return ignoreMissing(d.deleteLogGroup(ctx, logGroups+name))
 }

@@ -628,6 +628,12 @@ func TestAGivenRoleIsLeftAlone(t *testing.T) {
 	if err != nil || slices.ContainsFunc(found, func(r driver.Resource) bool { return r.Type == aws.ResourceRole }) {
 		t.Errorf("discovered %v, %v", found, err)
 	}
+	create(t, p, coldSpec(t, "given_too", func(spec *driver.FunctionSpec) {
+		spec.Settings = map[string]string{aws.SettingRole: sdk.ToString(made.Role.Arn)}
+	}))
+	if deleted, err := p.DeleteFunction(t.Context(), "given_too"); !deleted || err != nil || stand.Count("iam", "DeleteRolePolicy") != 0 {
+		t.Errorf("deleted %t, %v, with %d changes of roles", deleted, err, stand.Count("iam", "DeleteRolePolicy"))
+	}
 	// Without the setting the function gets the deployment's own role, also while an update is going on.
 	if err := p.Grant(t.Context(), coldSpec(t, "given_role", nil)); err != nil {
 		t.Fatal(err)
