@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
+	"github.com/aws/smithy-go"
 
 	"github.com/sebs-suite/sebs/internal/errs"
 	"github.com/sebs-suite/sebs/platform/faas/driver"
@@ -247,6 +248,12 @@ func (d *Driver) get(ctx context.Context, name string) (*lambda.GetFunctionOutpu
 	}
 	if got.Configuration == nil {
 		return nil, errs.NotFound("FUNCTION_NOT_FOUND", "function %s does not exist in %s", name, d.region).With("function", name)
+	}
+	// Lambda answers without the tags when it cannot read them, as where lambda:ListTags is not allowed. The function must
+	// not look like one of nobody then.
+	if failed := got.TagsError; failed != nil {
+		return nil, fmt.Errorf("read the tags of function %s: %w", name,
+			&smithy.GenericAPIError{Code: sdk.ToString(failed.ErrorCode), Message: sdk.ToString(failed.Message)})
 	}
 	d.remember(name, got.Tags)
 	return got, nil

@@ -195,6 +195,18 @@ func TestStatesAreReported(t *testing.T) {
 	}
 }
 
+func TestAFunctionWithoutReadableTagsIsAnError(t *testing.T) {
+	t.Parallel()
+	for code, wanted := range map[string]codes.Code{"AccessDeniedException": codes.PermissionDenied, "ThrottlingException": codes.ResourceExhausted} {
+		_, d := onScript(t, map[string][]scripted{"GET " + functionPath: {ok(
+			`{"Configuration":{"FunctionName":"f","State":"Active"},"TagsError":{"ErrorCode":"` + code + `","Message":"no tags"}}`,
+		)}}, aws.Options{})
+		if fn, err := d.GetFunction(t.Context(), "f"); d.Classify(err).Code != wanted {
+			t.Errorf("%s: got %+v, %v", code, fn, err)
+		}
+	}
+}
+
 func TestListingsReadAllPages(t *testing.T) {
 	t.Parallel()
 	one := func(name, deployment string) scripted {
