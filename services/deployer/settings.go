@@ -192,7 +192,29 @@ func outdated(platform string, settings map[string]string, actual *driver.Trigge
 
 // checkDeployment refuses what is wrong with a request for a deployment.
 func checkDeployment(platform string, req *deployerv1.CreateDeploymentRequest) error {
-	return errors.Join(checkSettings(platform, req.GetSettings()), checkBuckets(req.GetBuckets()))
+	return errors.Join(checkSettings(platform, req.GetSettings()), checkBuckets(req.GetBuckets()), checkID(platform, req))
+}
+
+// awsID is what can stand in the names of buckets (lower case, no dots), queues, roles and repositories of AWS alike. The
+// longest beginning of a bucket's name leaves 46 of 63 characters.
+var awsID = regexp.MustCompile(`^[a-z0-9](?:[a-z0-9-]{0,44}[a-z0-9])?$`)
+
+// checkID refuses an id, and a prefix of one, after which the platform could not name what the deployment needs.
+func checkID(platform string, req *deployerv1.CreateDeploymentRequest) error {
+	if platform != "aws" {
+		return nil
+	}
+	var problems []error
+	if id := req.GetResourcesId(); id != "" && !awsID.MatchString(id) {
+		problems = append(problems, errs.Field("resources_id",
+			"is %q; buckets, queues and roles of AWS are named after it, so give up to 46 lower-case letters, digits and hyphens", id))
+	}
+	// A new id has a hyphen and eight digits behind the prefix.
+	if prefix := req.GetResourcePrefix(); prefix != "" && !awsID.MatchString(prefix+"-00000000") {
+		problems = append(problems, errs.Field("resource_prefix",
+			"is %q; buckets, queues and roles of AWS are named after it, so give up to 37 lower-case letters, digits and hyphens", prefix))
+	}
+	return errs.Fields(problems...)
 }
 
 // need is a thing that a function needs beside itself.

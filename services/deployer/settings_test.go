@@ -49,6 +49,31 @@ func TestSettingsAreChecked(t *testing.T) {
 	}
 }
 
+func TestIDsFitIntoNamesOfAWS(t *testing.T) {
+	t.Parallel()
+	s := newWorld(t).deployer(t)
+	for _, c := range []struct {
+		id, prefix, says string
+	}{
+		{"Mine", "", "resources_id"},
+		{"my.id", "", "resources_id"},
+		{strings.Repeat("x", 47), "", "resources_id"},
+		{"", "Team", "resource_prefix"},
+		{"", strings.Repeat("x", 38), "resource_prefix"},
+		{strings.Repeat("x", 46), "", ""},
+		{"", strings.Repeat("y", 37), ""},
+	} {
+		_, err := s.CreateDeployment(t.Context(), &deployerv1.CreateDeploymentRequest{Parent: cloud, ResourcesId: c.id, ResourcePrefix: c.prefix})
+		switch err = errs.FromStatus(err); {
+		case c.says == "" && err != nil, c.says != "" && (!errs.Is(err, codes.InvalidArgument) || !strings.Contains(err.Error(), c.says)):
+			t.Errorf("id %q, prefix %q: %v, want an error that says %q", c.id, c.prefix, err, c.says)
+		}
+	}
+	if _, err := s.CreateDeployment(t.Context(), &deployerv1.CreateDeploymentRequest{Parent: "platforms/local", ResourcesId: "Mine"}); err != nil {
+		t.Errorf("the local platform: %v", err)
+	}
+}
+
 func TestSettingsAreMergedOnReuse(t *testing.T) {
 	t.Parallel()
 	s := newWorld(t).deployer(t)
