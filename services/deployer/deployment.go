@@ -30,21 +30,7 @@ const localPrefix = "local"
 // that contains the prefix, else a new one. Without a prefix the deployment that was
 // recorded last is reused.
 func (d *Deployer) CreateDeployment(ctx context.Context, req *deployerv1.CreateDeploymentRequest) (*typev1.Deployment, error) {
-	name, err := parsePlatform(req.GetParent(), false)
-	if err != nil {
-		return nil, err
-	}
-	if err := d.platforms.table.Check(name); err != nil {
-		return nil, err
-	}
-	if err := checkDeployment(name, req); err != nil {
-		return nil, err
-	}
-	platform, err := d.platforms.get(ctx, name, driver.Scope{Credential: req.GetCredential(), Region: req.GetRegion()})
-	if err != nil {
-		return nil, err
-	}
-	identity, err := platform.whose(ctx)
+	name, platform, identity, err := d.asked(ctx, req)
 	if err != nil {
 		return nil, err
 	}
@@ -67,11 +53,8 @@ func (d *Deployer) CreateDeployment(ctx context.Context, req *deployerv1.CreateD
 	created := errs.Is(err, codes.NotFound)
 	switch {
 	case created:
-		record = &typev1.Deployment{
-			Name: target.String(), Platform: name, ResourcesId: id, Account: identity.Account,
-			Region: cmp.Or(req.GetRegion(), identity.Region), Credential: req.GetCredential(), CreateTime: timestamppb.Now(),
-			ExpireTime: expires,
-		}
+		record = newDeployment(target, identity, req)
+		record.CreateTime, record.ExpireTime = timestamppb.Now(), expires
 		merge(record, req.GetSettings(), req.GetBuckets())
 		if _, err := d.records.Create(ctx, target.key(), record); err != nil {
 			return nil, fmt.Errorf("record deployment %s: %w", id, err)
@@ -118,6 +101,32 @@ func checkReuse(ctx context.Context, platform *opened, record *typev1.Deployment
 			record.GetResourcesId(), record.GetRegion(), region).With("deployment", record.GetResourcesId())
 	}
 	return nil
+}
+
+// asked checks a request for a deployment, and opens its platform with the credential that it names.
+func (d *Deployer) asked(ctx context.Context, req *deployerv1.CreateDeploymentRequest) (name string, platform *opened, identity driver.Identity, err error) {
+	if name, err = parsePlatform(req.GetParent(), false); err != nil {
+		return "", nil, identity, err
+	}
+	if err := d.platforms.table.Check(name); err != nil {
+		return "", nil, identity, err
+	}
+	if err := checkDeployment(name, req); err != nil {
+		return "", nil, identity, err
+	}
+	if platform, err = d.platforms.get(ctx, name, driver.Scope{Credential: req.GetCredential(), Region: req.GetRegion()}); err != nil {
+		return "", nil, identity, err
+	}
+	identity, err = platform.whose(ctx)
+	return name, platform, identity, err
+}
+
+// newDeployment returns the record of a deployment that does not exist yet.
+func newDeployment(name deploymentName, identity driver.Identity, req *deployerv1.CreateDeploymentRequest) *typev1.Deployment {
+	return &typev1.Deployment{
+		Name: name.String(), Platform: name.Platform, ResourcesId: name.ID, Account: identity.Account,
+		Region: cmp.Or(req.GetRegion(), identity.Region), Credential: req.GetCredential(),
+	}
 }
 
 // chooseID returns the id of the deployment to reuse or to make.

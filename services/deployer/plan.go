@@ -67,21 +67,7 @@ func (d *Deployer) PlanDeployment(ctx context.Context, req *deployerv1.PlanDeplo
 
 // planDeployment works out which deployment it would be.
 func (d *Deployer) planDeployment(ctx context.Context, req *deployerv1.CreateDeploymentRequest) (*planning, error) {
-	platform, err := parsePlatform(req.GetParent(), false)
-	if err != nil {
-		return nil, err
-	}
-	if err := d.platforms.table.Check(platform); err != nil {
-		return nil, err
-	}
-	if err := checkDeployment(platform, req); err != nil {
-		return nil, err
-	}
-	open, err := d.platforms.get(ctx, platform, driver.Scope{Credential: req.GetCredential(), Region: req.GetRegion()})
-	if err != nil {
-		return nil, err
-	}
-	identity, err := open.whose(ctx)
+	platform, open, identity, err := d.asked(ctx, req)
 	if err != nil {
 		return nil, err
 	}
@@ -93,10 +79,7 @@ func (d *Deployer) planDeployment(ctx context.Context, req *deployerv1.CreateDep
 	p.record, err = d.getDeployment(ctx, p.name)
 	switch {
 	case errs.Is(err, codes.NotFound):
-		p.record = &typev1.Deployment{
-			Name: p.name.String(), Platform: platform, ResourcesId: id, Account: identity.Account,
-			Region: cmp.Or(req.GetRegion(), identity.Region), Credential: req.GetCredential(),
-		}
+		p.record = newDeployment(p.name, identity, req)
 	case err != nil:
 		return nil, err
 	default:
