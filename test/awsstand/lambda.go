@@ -14,7 +14,7 @@ import (
 )
 
 // settleLimit is how long a function is pending at most, when nobody polls.
-const settleLimit = 3 * time.Second
+const settleLimit = 10 * time.Second
 
 // configuration is the part of a function's configuration that the stand needs.
 type configuration struct {
