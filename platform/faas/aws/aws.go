@@ -26,6 +26,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/sebs-suite/sebs/platform/awsconfig"
 	"github.com/sebs-suite/sebs/platform/faas/aws/lambdalog"
@@ -71,6 +72,8 @@ const (
 	maxEventBytes   = 1 << 20
 	// maxDirectBytes bounds an archive that is sent with the request; larger ones come from a bucket.
 	maxDirectBytes = 50 << 20
+	// maxHeldBytes bounds the archives on their way in requests, which take several times of that as JSON.
+	maxHeldBytes = 4 * maxDirectBytes
 	// maxCodeBytes bounds an archive unpacked, hence packed as well.
 	maxCodeBytes = 250 << 20
 )
@@ -105,6 +108,8 @@ type Driver struct {
 	s3      *s3.Client
 	ecr     *ecr.Client
 
+	// archives bounds the bytes of archives that are held for requests.
+	archives *semaphore.Weighted
 	// buckets lets one change at a time read and write the notifications of a bucket.
 	buckets sync.Mutex
 
@@ -151,7 +156,8 @@ func New(opened awsconfig.Opened, options Options) *Driver {
 	}
 	d := &Driver{
 		region: opened.Region, source: opened.Source, poll: options.Poll, patience: options.Patience,
-		roles: make(map[string]*roleState), events: make(map[string]*eventState), qualifiers: make(map[string]qualifier),
+		archives: semaphore.NewWeighted(maxHeldBytes),
+		roles:    make(map[string]*roleState), events: make(map[string]*eventState), qualifiers: make(map[string]qualifier),
 	}
 	config := opened.Config
 	if config.HTTPClient == nil {

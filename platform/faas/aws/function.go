@@ -10,6 +10,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	sdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
@@ -33,10 +34,11 @@ func (d *Driver) CreateFunction(ctx context.Context, spec driver.FunctionSpec) (
 	case !missing(err):
 		return driver.Function{}, err
 	}
-	code, err := d.codeOf(ctx, spec.Name, spec.Code)
+	code, release, err := d.codeOf(ctx, spec.Name, spec.Code)
 	if err != nil {
 		return driver.Function{}, err
 	}
+	defer release()
 	role, err := d.roleOf(ctx, spec)
 	if err != nil {
 		return driver.Function{}, err
@@ -61,6 +63,7 @@ func (d *Driver) CreateFunction(ctx context.Context, spec driver.FunctionSpec) (
 	}); err != nil {
 		return driver.Function{}, err
 	}
+	release()
 	// From here on a repetition of the whole creation would find the name taken, so that a refusal for want of capacity is
 	// waited out. A function that was made a moment ago is not known everywhere yet.
 	var fn driver.Function
@@ -102,10 +105,11 @@ func (d *Driver) UpdateCode(ctx context.Context, name string, code driver.Code, 
 	if err != nil {
 		return driver.Function{}, err
 	}
-	sent, err := d.codeOf(ctx, name, code)
+	sent, release, err := d.codeOf(ctx, name, code)
 	if err != nil {
 		return driver.Function{}, err
 	}
+	defer release()
 	if had := before.Configuration.PackageType; had != "" && had != sent.kind() {
 		return driver.Function{}, errs.FailedPrecondition("PACKAGE_TYPE_FIXED",
 			"function %s was made as %s and cannot become %s: Lambda does not change that; delete the function first, or deploy under another name",
@@ -121,6 +125,7 @@ func (d *Driver) UpdateCode(ctx context.Context, name string, code driver.Code, 
 	}); err != nil {
 		return driver.Function{}, err
 	}
+	release()
 	return d.configure(ctx, name, before, config, map[string]string{TagDigest: escape(code.Digest)})
 }
 
@@ -419,33 +424,43 @@ type code struct {
 	image       string
 }
 
-// codeOf reads an archive that fits into a request, and has a larger one staged.
-func (d *Driver) codeOf(ctx context.Context, name string, from driver.Code) (code, error) {
+// codeOf reads an archive that fits into a request, and has a larger one staged. While many functions are made at once,
+// only some archives are held; release lets the next one in, and may be called twice.
+func (d *Driver) codeOf(ctx context.Context, name string, from driver.Code) (_ code, release func(), err error) {
+	release = func() {}
 	if from.ImageURI != "" {
-		return code{image: from.ImageURI}, nil
+		return code{image: from.ImageURI}, release, nil
 	}
 	if from.Open == nil {
-		return code{}, errs.InvalidArgument("CODE_MISSING", "function %s has neither a code archive nor an image; build a package for platform aws", name)
+		return code{}, nil, errs.InvalidArgument("CODE_MISSING", "function %s has neither a code archive nor an image; build a package for platform aws", name)
 	}
 	if from.SizeBytes < maxDirectBytes {
+		// An archive of unknown size may have as much as is read of it.
+		held := cmp.Or(from.SizeBytes, maxDirectBytes)
+		if err := d.archives.Acquire(ctx, held); err != nil {
+			return code{}, nil, fmt.Errorf("wait for room for the code of function %s: %w", name, err)
+		}
+		release = sync.OnceFunc(func() { d.archives.Release(held) })
 		content, err := readArchive(ctx, name, from)
 		if err != nil {
-			return code{}, err
+			release()
+			return code{}, nil, err
 		}
 		if len(content) < maxDirectBytes {
-			return code{archive: content}, nil
+			return code{archive: content}, release, nil
 		}
+		release()
 	}
 	if from.Stage == nil {
-		return code{}, errs.FailedPrecondition("CODE_TOO_LARGE",
+		return code{}, nil, errs.FailedPrecondition("CODE_TOO_LARGE",
 			"the code of function %s has %d bytes; Lambda takes up to %d with the request, and the deployment has no bucket from which it could read more: deploy through a deployment with storage, leave out dependencies, or deploy a container image",
 			name, from.SizeBytes, maxDirectBytes).With("function", name)
 	}
 	bucket, key, err := from.Stage(ctx)
 	if err != nil {
-		return code{}, fmt.Errorf("copy the code of function %s into a bucket: %w", name, err)
+		return code{}, nil, fmt.Errorf("copy the code of function %s into a bucket: %w", name, err)
 	}
-	return code{bucket: bucket, key: key}, nil
+	return code{bucket: bucket, key: key}, release, nil
 }
 
 func readArchive(ctx context.Context, name string, from driver.Code) ([]byte, error) {

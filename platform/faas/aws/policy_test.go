@@ -1,8 +1,11 @@
 package aws
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"flag"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -12,6 +15,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 
+	"github.com/sebs-suite/sebs/platform/awsconfig"
 	"github.com/sebs-suite/sebs/platform/faas/driver"
 )
 
@@ -173,6 +177,33 @@ func TestTagsHaveNoOtherCharacters(t *testing.T) {
 	environment(&config, &types.FunctionConfiguration{Environment: &types.EnvironmentResponse{Variables: map[string]string{"A_SECRET_": "x"}}}, tags)
 	if config.Environment["A_SECRET_"] != "" || !slices.Contains(config.Secrets, "A_SECRET_") {
 		t.Errorf("with the tag %q the variables are %v, the secrets %v", tags[tagSecrets], config.Environment, config.Secrets)
+	}
+}
+
+func TestFewArchivesAreHeldAtOnce(t *testing.T) {
+	t.Parallel()
+	d := New(awsconfig.Opened{}, Options{})
+	archive := driver.Code{
+		SizeBytes: maxDirectBytes - 1,
+		Open:      func(context.Context) (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("zip")), nil },
+	}
+	var releases []func()
+	for range maxHeldBytes / maxDirectBytes {
+		got, release, err := d.codeOf(t.Context(), "f", archive)
+		if err != nil || string(got.archive) != "zip" {
+			t.Fatalf("read %q, %v", got.archive, err)
+		}
+		releases = append(releases, release)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, _, err := d.codeOf(ended, "f", archive); !errors.Is(err, context.Canceled) {
+		t.Errorf("one archive too many is %v", err)
+	}
+	releases[0]()
+	releases[0]()
+	if _, _, err := d.codeOf(t.Context(), "f", archive); err != nil {
+		t.Errorf("after one was sent: %v", err)
 	}
 }
 
