@@ -139,7 +139,7 @@ func (o *Opener) Open(ctx context.Context, credential, region string) (Opened, e
 	if opened.Endpoint != "" {
 		opened.BaseEndpoint = aws.String(opened.Endpoint)
 	}
-	opened.APIOptions = append(opened.APIOptions, concealSignatures)
+	opened.APIOptions = append(opened.APIOptions, conceal)
 	if o.limiter != nil {
 		opened.APIOptions = append(opened.APIOptions, limit(o.limiter, opened.Config.Credentials))
 	}

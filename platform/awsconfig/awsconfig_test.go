@@ -14,6 +14,7 @@ import (
 	"time"
 
 	sdk "github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"google.golang.org/grpc/codes"
 
@@ -191,6 +192,24 @@ const (
 	mismatch  = `<ErrorResponse><Error><Type>Sender</Type><Code>SignatureDoesNotMatch</Code><Message>The Canonical String should have been 'POST / x-amz-security-token:%s'</Message></Error></ErrorResponse>`
 	throttled = `<ErrorResponse><Error><Type>Sender</Type><Code>Throttling</Code><Message>Rate exceeded</Message></Error></ErrorResponse>`
 )
+
+func TestAnEnvironmentThatIsTooLargeIsNotRepeated(t *testing.T) {
+	t.Parallel()
+	o := opener(Settings{}, configured(map[string]string{"access_key": "AKID", "secret_key": "the-secret-key"}), nil, nil)
+	opened, err := o.Open(t.Context(), "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	opened.HTTPClient = roundTrip(func(*http.Request) (*http.Response, error) {
+		refused := response(http.StatusBadRequest, `{"message":"The environment variables you have provided exceeded the 4KB limit. String measured: {\"TOKEN\":\"hidden\"}"}`)
+		refused.Header = http.Header{"Content-Type": {"application/json"}, "X-Amzn-Errortype": {"InvalidParameterValueException"}}
+		return refused, nil
+	})
+	_, err = lambda.NewFromConfig(opened.Config).UpdateFunctionConfiguration(t.Context(), &lambda.UpdateFunctionConfigurationInput{FunctionName: sdk.String("f")})
+	if err == nil || !strings.HasSuffix(err.Error(), "InvalidParameterValueException: The environment variables you have provided exceeded the 4KB limit.") {
+		t.Errorf("a large environment is %v", err)
+	}
+}
 
 func TestSecretsAreNeverPrinted(t *testing.T) {
 	t.Parallel()
