@@ -53,6 +53,7 @@ type function struct {
 	mu      sync.Mutex
 	def     *Definition
 	deleted bool
+	ended   bool              // no sandbox may stay: the function was deleted, or the host closes
 	boxes   map[*box]struct{} // ready ones, idle or busy
 	idle    []*box            // the one used last at the end
 	leaving map[*box]struct{} // being stopped
@@ -137,9 +138,14 @@ func (f *function) roomLocked() (*Definition, error) {
 	return f.def, nil
 }
 
-// admit takes in a new sandbox for which acquire reserved room.
-func (f *function) admit(b *box, busy bool) {
+// admit takes in a new sandbox for which acquire reserved room. It answers false, and the sandbox stays the caller's, when
+// the function has ended in the meantime: nobody would end the sandbox any more.
+func (f *function) admit(b *box, busy bool) bool {
 	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.ended {
+		return false
+	}
 	b.busy = busy
 	b.idleSince = time.Now()
 	f.boxes[b] = struct{}{}
@@ -147,7 +153,7 @@ func (f *function) admit(b *box, busy bool) {
 		f.idle = append([]*box{b}, f.idle...)
 	}
 	f.signalLocked()
-	f.mu.Unlock()
+	return true
 }
 
 // giveUp returns the room that acquire reserved.
@@ -165,7 +171,7 @@ func (f *function) release(b *box, broken bool) {
 	defer f.mu.Unlock()
 	b.busy = false
 	b.invocations++
-	if broken || f.deleted || b.version != f.def.Version || !b.alive() {
+	if broken || f.ended || b.version != f.def.Version || !b.alive() {
 		f.retireLocked(b)
 		return
 	}
@@ -257,8 +263,11 @@ func (f *function) evict(now time.Time) {
 	f.retireIdle(func(b *box) bool { return now.Sub(b.idleSince) >= keep || !b.alive() })
 }
 
-// stopAll ends all sandboxes, busy ones included.
+// stopAll ends all sandboxes, busy ones included. Those that are being started end when they are ready.
 func (f *function) stopAll() {
+	f.mu.Lock()
+	f.ended = true
+	f.mu.Unlock()
 	f.retireIdle(func(*box) bool { return true })
 	f.mu.Lock()
 	busy := make([]*box, 0, len(f.boxes))

@@ -327,7 +327,7 @@ func (h *Host) startBox(f *function, def *Definition, busy bool) (*box, *failure
 	case <-ctx.Done():
 		fail = &failure{kind: FailureInit, typ: "Sandbox.Timedout", message: fmt.Sprintf("initialization took longer than %.0f seconds", h.options.InitTimeout.Seconds())}
 		if h.isClosed() {
-			fail = &failure{kind: FailureInit, typ: "Sandbox.Stopped", message: "the local platform is shutting down"}
+			fail = h.stoppedInInit()
 		}
 	}
 	if fail == nil {
@@ -335,12 +335,22 @@ func (h *Host) startBox(f *function, def *Definition, busy bool) (*box, *failure
 			h.log.Warn("CPU share of a sandbox is not in force", "sandbox", b.id, "error", err)
 		}
 		b.init = time.Since(b.started)
-		f.admit(b, busy)
-		return b, nil
+		if f.admit(b, busy) {
+			return b, nil
+		}
+		fail = h.stoppedInInit()
 	}
 	h.stopBox(b)
 	f.giveUp()
 	return b, fail
+}
+
+func (h *Host) stoppedInInit() *failure {
+	why := "the function was deleted"
+	if h.isClosed() {
+		why = "the local platform is shutting down"
+	}
+	return &failure{kind: FailureInit, typ: "Sandbox.Stopped", message: why}
 }
 
 func (h *Host) diedInInit(b *box) *failure {
