@@ -57,7 +57,7 @@ func (k *Keychain) Login(_ context.Context, host string) (username, password str
 	if err != nil {
 		return "", "", err
 	}
-	if !strings.EqualFold(registry.Reveal(), host) {
+	if canonical(registry.Reveal()) != canonical(host) {
 		return "", "", nil
 	}
 	user, err := set.Require("username")
@@ -69,6 +69,16 @@ func (k *Keychain) Login(_ context.Context, host string) (username, password str
 		return "", "", err
 	}
 	return user.Reveal(), secret.Reveal(), nil
+}
+
+// canonical is the one form of a registry's name. Docker Hub has two: names of images begin with the first, the libraries
+// ask for log-ins under the second.
+func canonical(host string) string {
+	host = strings.ToLower(host)
+	if host == "docker.io" {
+		return "index.docker.io"
+	}
+	return host
 }
 
 // IsLoopback tells whether a host, with or without a port, is this machine.

@@ -115,6 +115,28 @@ func TestAnotherKeychainComesFirst(t *testing.T) {
 	}
 }
 
+func TestLoginGoesToItsRegistryAlone(t *testing.T) {
+	for _, tt := range []struct {
+		credential, host string
+		want             bool
+	}{
+		{"docker.io", "index.docker.io", true},
+		{"index.docker.io", "docker.io", true},
+		{"Registry.example.org:5000", "registry.example.org:5000", true},
+		{"registry.example.org", "registry.example.org:5000", false},
+		{"registry.example.org", "registry.example.org.evil.example", false},
+		{"docker.io", "example.org", false},
+	} {
+		chain := registry.NewKeychain(credentials.NewResolver(credentials.Config{registry.Platform: {credentials.Default: {
+			"registry": secret.New(tt.credential), "username": secret.New("builder"), "password": secret.New("s3cret"),
+		}}}, nothing), "", false)
+		username, _, err := chain.Login(t.Context(), tt.host)
+		if err != nil || (username != "") != tt.want {
+			t.Errorf("the log-in of %s for %s is %q, %v", tt.credential, tt.host, username, err)
+		}
+	}
+}
+
 func TestPushErrorsSurface(t *testing.T) {
 	full := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
