@@ -159,6 +159,19 @@ func (w *workshop) close() error {
 	return errors.Join(err, w.remove())
 }
 
+// regular refuses what is no file in a project: a pipe in its place, which a user's program can make, would be waited for
+// without end.
+func regular(w *workshop, name string) error {
+	info, err := w.root.Lstat(filepath.FromSlash(name))
+	if err != nil {
+		return fmt.Errorf("find %s: %w", name, err)
+	}
+	if !info.Mode().IsRegular() {
+		return errs.InvalidArgument(ReasonFailed, "the build made %s something else than a file", name).With("file", name)
+	}
+	return nil
+}
+
 // compile compiles a Java or C++ package. Its entries can be read until done is called.
 func (b *Builder) compile(ctx context.Context, p *Plan, files map[string]archive.File, built *Built, report Report) (entries map[string]archive.File, done func() error, err error) {
 	project, err := b.prepared(p, files)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"io"
 	"maps"
 	"os"
@@ -289,6 +290,29 @@ func TestJavaPackageScript(t *testing.T) {
 	}
 	if entries := entriesOf(t, raw); entries["function/Function.class"] == nil {
 		t.Errorf("the package holds %v", slices.Sorted(maps.Keys(entries)))
+	}
+}
+
+func TestWhatABuildMakesIsAFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := root.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	err = errors.Join(os.WriteFile(filepath.Join(dir, "file"), nil, 0o600), os.Mkdir(filepath.Join(dir, "directory"), 0o700), os.Symlink("file", filepath.Join(dir, "link")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]bool{"file": true, "directory": false, "link": false, "absent": false} {
+		if err := regular(&workshop{root: root}, name); (err == nil) != want {
+			t.Errorf("regular(%s) = %v", name, err)
+		}
 	}
 }
 

@@ -178,6 +178,11 @@ func (b *Builder) compileJava(ctx context.Context, p *Plan, w *workshop, built *
 	}
 	built.Installer = "maven, javac " + tools.jdk.Version
 	report("dependencies", "compiling with "+built.Installer)
+	// Before Maven runs the user's plugins, which could put a link in the script's place.
+	script, err := p.placeJavaPackageScript(w)
+	if err != nil {
+		return nil, nil, err
+	}
 	if err := b.maven.run(ctx, p, w, tools); err != nil {
 		return nil, nil, err
 	}
@@ -185,10 +190,13 @@ func (b *Builder) compileJava(ctx context.Context, p *Plan, w *workshop, built *
 		return nil, nil, errs.InvalidArgument(ReasonFailed, "Maven made no %s for %s; set <finalName>function</finalName> and packaging jar in %s", builtJAR, p.Benchmark.Name, pomFile).
 			With("benchmark", p.Benchmark.Name)
 	}
-	if _, ok := p.file(path.Join(benchmark.Java, packageScript)); ok {
-		if err := b.runJavaPackageScript(ctx, p, w, tools); err != nil {
+	if script != "" {
+		if err := b.runJavaPackageScript(ctx, p, w, tools, script); err != nil {
 			return nil, nil, err
 		}
+	}
+	if err := regular(w, functionJAR); err != nil {
+		return nil, nil, err
 	}
 	jar, err := w.root.Open(functionJAR)
 	if err != nil {
@@ -213,17 +221,25 @@ func (b *Builder) compileJava(ctx context.Context, p *Plan, w *workshop, built *
 	return entries, jar.Close, nil
 }
 
-// runJavaPackageScript runs package.sh beside the JAR file, with the argument that SeBS gives it.
-func (b *Builder) runJavaPackageScript(ctx context.Context, p *Plan, w *workshop, tools javaTools) error {
-	script, _ := p.file(path.Join(benchmark.Java, packageScript))
+// placeJavaPackageScript writes package.sh beside the project and returns its name; empty where the benchmark has none.
+func (p *Plan) placeJavaPackageScript(w *workshop) (name string, err error) {
+	script, ok := p.file(path.Join(benchmark.Java, packageScript))
+	if !ok {
+		return "", nil
+	}
 	content, err := script.Read(maxTextBytes)
 	if err != nil {
-		return err
+		return "", err
 	}
-	name := filepath.Join(w.dir, packageScript)
+	name = filepath.Join(w.dir, packageScript)
 	if err := os.WriteFile(name, content, 0o755); err != nil {
-		return fmt.Errorf("prepare %s: %w", packageScript, err)
+		return "", fmt.Errorf("prepare %s: %w", packageScript, err)
 	}
+	return name, nil
+}
+
+// runJavaPackageScript runs package.sh beside the JAR file, with the argument that SeBS gives it.
+func (b *Builder) runJavaPackageScript(ctx context.Context, p *Plan, w *workshop, tools javaTools, name string) error {
 	return b.runScript(ctx, p, packageScript, confine.Program{
 		Args: []string{"/bin/bash", name, "."}, Dir: w.project, Env: confine.Environment(w.dir, p.javaSettings(tools)...), Timeout: b.timeout,
 	})
