@@ -143,7 +143,7 @@ func (s *Server) createContainer(ctx context.Context, b benchmark.Benchmark, cho
 // prepare finds the base image and returns the package of an order with its archive in the store. The package's lock is
 // held until unlock is called.
 func (s *Server) prepare(ctx context.Context, o order, tell work) (_ part, unlock func(), err error) {
-	plan, err := packaging.NewPlan(ctx, s.layouts, o.benchmark, o.choice)
+	plan, err := s.packages.Plan(ctx, o.benchmark, o.choice)
 	if err != nil {
 		return part{}, nil, err
 	}
