@@ -262,6 +262,11 @@ func (d *Driver) arn(who account, service, resource string) string {
 	return fmt.Sprintf("arn:%s:%s:%s:%s:%s", who.partition, service, d.region, who.id, resource)
 }
 
+// waited is an answer that stayed the same as long as the driver waited, so that repeating the call helps no more.
+type waited struct{ error }
+
+func (w waited) Unwrap() error { return w.error }
+
 // until repeats try until it is done, fails, or the driver's patience or ctx ends. reason tells what is waited for.
 func (d *Driver) until(ctx context.Context, reason string, try func(context.Context) (done bool, err error)) error {
 	end := time.Now().Add(d.patience)
@@ -272,7 +277,7 @@ func (d *Driver) until(ctx context.Context, reason string, try func(context.Cont
 		}
 		if time.Now().Add(pause).After(end) {
 			if err != nil {
-				return err
+				return waited{err}
 			}
 			return fmt.Errorf("wait for %s: %w", reason, context.DeadlineExceeded)
 		}
@@ -280,6 +285,9 @@ func (d *Driver) until(ctx context.Context, reason string, try func(context.Cont
 		select {
 		case <-ctx.Done():
 			timer.Stop()
+			if err != nil {
+				return fmt.Errorf("wait for %s: %w; AWS answered last: %w", reason, context.Cause(ctx), err)
+			}
 			return fmt.Errorf("wait for %s: %w", reason, context.Cause(ctx))
 		case <-timer.C:
 		}

@@ -106,6 +106,12 @@ func (d *Driver) Classify(err error) driver.Fault {
 		fault.Reason = answer.ErrorCode()
 	}
 	fault.RetryAfter = retryAfter(err)
+	var over waited
+	if errors.As(err, &over) {
+		if fault.Retry = false; fault.Code == codes.Unavailable {
+			fault.Code = codes.FailedPrecondition
+		}
+	}
 	return fault
 }
 

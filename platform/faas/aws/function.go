@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	sdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
@@ -21,6 +22,9 @@ import (
 	"github.com/sebs-suite/sebs/internal/errs"
 	"github.com/sebs-suite/sebs/platform/faas/driver"
 )
+
+// givenRolePatience is how long Lambda is asked again to take a role that was given: IAM makes known a new one in seconds.
+const givenRolePatience = 30 * time.Second
 
 // CreateFunction implements driver.Driver.
 func (d *Driver) CreateFunction(ctx context.Context, spec driver.FunctionSpec) (driver.Function, error) {
@@ -56,9 +60,13 @@ func (d *Driver) CreateFunction(ctx context.Context, spec driver.FunctionSpec) (
 	if code.image == "" {
 		input.Runtime, input.Handler = lambdaRuntime(spec.Config.Runtime), handler(spec.Config)
 	}
-	// A role that was made a moment ago is not known to Lambda yet.
+	// A role that was made a moment ago is not known to Lambda yet. One that was given may never let Lambda take it.
+	began, given := time.Now(), spec.Settings[SettingRole] != ""
 	if err := d.until(ctx, "the role of function "+spec.Name, func(ctx context.Context) (bool, error) {
 		_, err := d.lambda.CreateFunction(ctx, input)
+		if err != nil && given && pending(err) && time.Since(began) > givenRolePatience {
+			return true, waited{err}
+		}
 		return err == nil, err
 	}); err != nil {
 		return driver.Function{}, err
@@ -66,14 +74,19 @@ func (d *Driver) CreateFunction(ctx context.Context, spec driver.FunctionSpec) (
 	release()
 	// From here on a repetition of the whole creation would find the name taken, so that a refusal for want of capacity is
 	// waited out. A function that was made a moment ago is not known everywhere yet.
-	var fn driver.Function
+	var (
+		fn   driver.Function
+		last error
+	)
 	err = d.until(ctx, "function "+spec.Name, func(ctx context.Context) (bool, error) {
-		var err error
-		if fn, err = d.finish(ctx, spec.Name, tags, spec.Config); err != nil && (missing(err) || d.Classify(err).Retry) {
+		if fn, last = d.finish(ctx, spec.Name, tags, spec.Config); last != nil && (missing(last) || d.Classify(last).Retry) {
 			return false, nil
 		}
-		return err == nil, err
+		return last == nil, last
 	})
+	if err != nil && !errors.Is(err, last) {
+		err = fmt.Errorf("%w; AWS answered last: %w", err, last)
+	}
 	return fn, err
 }
 

@@ -171,6 +171,44 @@ func TestAnUpdateWaitsForTheOneBefore(t *testing.T) {
 	}
 }
 
+func TestARoleThatLambdaMayNotTakeIsNoReasonToRepeat(t *testing.T) {
+	t.Parallel()
+	refused := failed(http.StatusBadRequest, "InvalidParameterValueException", "The role defined for the function cannot be assumed by Lambda.")
+	answers := func() map[string][]scripted {
+		return map[string][]scripted{"GET " + functionPath: {absent()}, "POST /": {ok(`{}`)}, "POST /2015-03-31/functions": {refused}}
+	}
+	spec := driver.FunctionSpec{
+		Name: "f", Deployment: "d", Config: testConfig(), Settings: map[string]string{aws.SettingRole: "arn:aws:iam::123456789012:role/mine"},
+		Code: driver.Code{ImageURI: "123456789012.dkr.ecr.eu-central-1.amazonaws.com/r@sha256:0"},
+	}
+	_, impatient := onScript(t, answers(), aws.Options{Patience: 20 * time.Millisecond})
+	_, err := impatient.CreateFunction(t.Context(), spec)
+	if fault := impatient.Classify(err); fault.Code != codes.FailedPrecondition || fault.Retry {
+		t.Errorf("after all waiting it is %+v, %v", fault, err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	_, hurried := onScript(t, answers(), aws.Options{})
+	_, err = hurried.CreateFunction(ctx, spec)
+	if fault := hurried.Classify(err); fault.Code != codes.DeadlineExceeded || !strings.Contains(err.Error(), "cannot be assumed by Lambda") {
+		t.Errorf("at the deadline it is %+v, %v", fault, err)
+	}
+}
+
+func TestAFunctionThatNeverAppearsIsToldWithTheReason(t *testing.T) {
+	t.Parallel()
+	_, d := onScript(t, map[string][]scripted{
+		"GET " + functionPath: {absent()}, "POST /": {ok(`{}`)}, "POST /2015-03-31/functions": {ok(`{}`)},
+	}, aws.Options{Patience: 20 * time.Millisecond})
+	_, err := d.CreateFunction(t.Context(), driver.FunctionSpec{
+		Name: "f", Deployment: "d", Config: testConfig(), Settings: map[string]string{aws.SettingRole: "arn:aws:iam::123456789012:role/mine"},
+		Code: driver.Code{ImageURI: "123456789012.dkr.ecr.eu-central-1.amazonaws.com/r@sha256:0"},
+	})
+	if d.Classify(err).Code != codes.DeadlineExceeded || !strings.Contains(err.Error(), "Function not found") {
+		t.Errorf("it is %v", err)
+	}
+}
+
 func TestStatesAreReported(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
