@@ -270,6 +270,27 @@ func TestListingsReadAllPages(t *testing.T) {
 	}
 }
 
+// A trigger that is there is not made again, so one that lets nobody in must not be there.
+func TestTriggersThatCannotBeOpenedAreNotLeft(t *testing.T) {
+	t.Parallel()
+	s, d := onScript(t, map[string][]scripted{
+		"GET " + functionPath:              {ok(active)},
+		"GET /v2/apis":                     {ok(`{"items":[{"apiId":"y","name":"f-http-api"}]}`)},
+		"POST /":                           {ok(`<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><GetCallerIdentityResult><Arn>arn:aws:iam::123456789012:user/u</Arn><Account>123456789012</Account></GetCallerIdentityResult></GetCallerIdentityResponse>`)},
+		"POST " + functionPath + "/policy": {failed(http.StatusForbidden, "AccessDeniedException", "not authorized to perform: lambda:AddPermission")},
+	}, aws.Options{})
+	// A request to make the URL, or to tag the function with the API, would be one that the script does not expect.
+	for _, use := range []string{"true", "false"} {
+		_, err := d.CreateTrigger(t.Context(), "f", driver.TriggerSpec{Type: driver.TriggerHTTP, Settings: map[string]string{aws.SettingFunctionURL: use}})
+		if d.Classify(err).Code != codes.PermissionDenied {
+			t.Errorf("use-function-url %s: %v", use, err)
+		}
+	}
+	if s.count("POST "+functionPath+"/policy") != 2 {
+		t.Errorf("the policy was changed %d times", s.count("POST "+functionPath+"/policy"))
+	}
+}
+
 func TestAnHTTPAPIIsFoundOnALaterPage(t *testing.T) {
 	t.Parallel()
 	const tags = "/2017-03-31/tags/arn:aws-cn:lambda:eu-central-1:123456789012:function:f"

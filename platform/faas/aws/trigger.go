@@ -100,6 +100,12 @@ func (d *Driver) createHTTP(ctx context.Context, got *lambda.GetFunctionOutput, 
 // createURL makes the function's URL, or adopts the one that is there.
 func (d *Driver) createURL(ctx context.Context, got *lambda.GetFunctionOutput, auth types.FunctionUrlAuthType) (driver.Trigger, error) {
 	name, alias := nameOf(got), optional(got.Tags[tagAlias])
+	// A URL that is there counts as made, so what lets callers in comes first: a creation that broke off is made whole.
+	if auth == types.FunctionUrlAuthTypeNone {
+		if err := d.openURL(ctx, name, alias); err != nil {
+			return driver.Trigger{}, err
+		}
+	}
 	err := d.change(ctx, name, func(ctx context.Context) error {
 		_, err := d.lambda.CreateFunctionUrlConfig(ctx, &lambda.CreateFunctionUrlConfigInput{FunctionName: &name, Qualifier: alias, AuthType: auth})
 		return err
@@ -113,14 +119,11 @@ func (d *Driver) createURL(ctx context.Context, got *lambda.GetFunctionOutput, a
 	if err != nil {
 		return driver.Trigger{}, err
 	}
-	if auth == types.FunctionUrlAuthTypeNone {
-		err = d.openURL(ctx, name, alias)
-	} else {
+	if auth != types.FunctionUrlAuthTypeNone {
 		// An adopted URL may have been public.
-		err = d.removeStatements(ctx, name, alias, statementURL, statementURLInvoke)
-	}
-	if err != nil {
-		return driver.Trigger{}, err
+		if err := d.removeStatements(ctx, name, alias, statementURL, statementURLInvoke); err != nil {
+			return driver.Trigger{}, err
+		}
 	}
 	// A function has one HTTP trigger: the API of an earlier setting goes.
 	if _, err := d.deleteAPI(ctx, got); err != nil {
@@ -200,15 +203,6 @@ func (d *Driver) createAPI(ctx context.Context, got *lambda.GetFunctionOutput) (
 	if err != nil {
 		return driver.Trigger{}, err
 	}
-	if got.Tags[tagAPI] != id {
-		if err := d.tag(ctx, functionARN(got), map[string]string{tagAPI: id}, nil); err != nil {
-			return driver.Trigger{}, err
-		}
-		if got.Tags == nil {
-			got.Tags = make(map[string]string, 1)
-		}
-		got.Tags[tagAPI] = id
-	}
 	who, err := d.identify(ctx)
 	if err != nil {
 		return driver.Trigger{}, err
@@ -219,6 +213,16 @@ func (d *Driver) createAPI(ctx context.Context, got *lambda.GetFunctionOutput) (
 		SourceArn: sdk.String(d.arn(who, "execute-api", id+"/*/*")),
 	}); err != nil {
 		return driver.Trigger{}, err
+	}
+	// With the tag the API counts as the trigger, so it comes after what lets calls in; without it the API is found by name.
+	if got.Tags[tagAPI] != id {
+		if err := d.tag(ctx, functionARN(got), map[string]string{tagAPI: id}, nil); err != nil {
+			return driver.Trigger{}, err
+		}
+		if got.Tags == nil {
+			got.Tags = make(map[string]string, 1)
+		}
+		got.Tags[tagAPI] = id
 	}
 	// A function has one HTTP trigger: the URL of an earlier setting goes.
 	if _, err := d.deleteURL(ctx, got); err != nil {
