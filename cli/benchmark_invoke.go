@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"math"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -81,11 +82,11 @@ func (a *app) benchmarkInvoke(cmd *cobra.Command, f *invokeFlags, benchmark, siz
 		}
 	}
 	for name, value := range map[string]int{"--max-concurrency": f.maxConcurrency, "--provisioned-concurrency": f.provisionedConcurrency} {
-		if value < 0 {
+		if value < 0 || value > math.MaxInt32 {
 			return exitcode.With(exitcode.Usage, fmt.Errorf("%s: %d is not a number of sandboxes; give 0 or more", name, value))
 		}
 	}
-	if err := f.check(); err != nil {
+	if err := f.check(cmd); err != nil {
 		return err
 	}
 	if !f.plan {

@@ -57,6 +57,8 @@ func TestBadCommandLinesAreRefusedBeforeAnythingStarts(t *testing.T) {
 		"docker's platform":     {[]string{"docker", "push", "--platform", "linux/riscv64"}, "--platform: \"linux/riscv64\" is unknown; use linux/amd64 or linux/arm64"},
 		"two platforms":         {[]string{"docker", "build", "--platform", "linux/amd64", "--architecture", "x64"}, "--platform says the same as --architecture and excludes it"},
 		"no images at once":     {[]string{"docker", "build", "--parallel", "0"}, "--parallel: 0 is not a number of images"},
+		"nothing may be spent":  {[]string{"benchmark", "invoke", "x", "test", "--max-cost", "0"}, "--max-cost: 0 is no amount"},
+		"too many sandboxes":    {[]string{"benchmark", "invoke", "x", "test", "--max-concurrency", "4294967296"}, "--max-concurrency: 4294967296 is not a number of sandboxes"},
 		"no functions":          {[]string{"local", "start", "x", "test", "out.json", "--deployments", "0"}, "--deployments: 0 is not a number of functions"},
 	}
 	for name, c := range cases {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -159,24 +160,23 @@ func (a *app) dockerWork(cmd *cobra.Command, f *dockerFlags, args []string, work
 		if err != nil {
 			return err
 		}
-		done := make([]*imageDone, len(specs))
+		done, problems := make([]*imageDone, len(specs)), make([]error, len(specs))
 		// An image that fails does not stop the others.
 		var group errgroup.Group
 		group.SetLimit(f.parallel)
 		for i, spec := range specs {
 			group.Go(func() (err error) {
-				done[i], err = work(c, set, spec)
-				if err != nil {
-					return fmt.Errorf("image of %s: %w", describeSpec(spec), err)
+				if done[i], err = work(c, set, spec); err != nil {
+					problems[i] = fmt.Errorf("image of %s: %w", describeSpec(spec), err)
 				}
 				return nil
 			})
 		}
-		err = group.Wait()
+		err = errors.Join(append(problems, group.Wait())...)
 		done = slices.DeleteFunc(done, func(d *imageDone) bool { return d == nil })
 		if len(done) > 0 || err == nil {
 			if printErr := a.printImages(c.format, done); printErr != nil {
-				return printErr
+				return errors.Join(printErr, err)
 			}
 		}
 		return err

@@ -49,7 +49,7 @@ func (a *app) benchmarkRegression(cmd *cobra.Command, f *regressionFlags, size s
 	if err := checkSize(size); err != nil {
 		return err
 	}
-	if err := f.check(); err != nil {
+	if err := f.check(cmd); err != nil {
 		return err
 	}
 	if !f.plan {

@@ -33,9 +33,10 @@ func (f *spendingFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.coldStartMethod, "cold-start-method", "", "how cold starts are enforced on AWS: environment or version (default environment)")
 }
 
-func (f *spendingFlags) check() error {
+func (f *spendingFlags) check(cmd *cobra.Command) error {
 	switch {
-	case f.maxCostUSD < 0 || math.IsNaN(f.maxCostUSD) || math.IsInf(f.maxCostUSD, 0):
+	// Who gives 0 means that nothing may be spent, not that there is no bound.
+	case cmd.Flags().Changed("max-cost") && f.maxCostUSD <= 0 || math.IsNaN(f.maxCostUSD) || math.IsInf(f.maxCostUSD, 0):
 		return exitcode.With(exitcode.Usage, fmt.Errorf("--max-cost: %g is no amount; give US dollars, such as 0.50", f.maxCostUSD))
 	case f.ttl < 0:
 		return exitcode.With(exitcode.Usage, fmt.Errorf("--ttl: %s is over already; give a time such as 24h", f.ttl))
