@@ -121,7 +121,7 @@ func TestAWSCleanup(t *testing.T) {
 	ctx := t.Context()
 	d := deployment{"aws", "aaaa0000"}
 	b.recordIn(t, d, &typev1.Deployment{Region: "eu-west-1", Buckets: []*typev1.BucketBinding{
-		{Role: typev1.BucketRole_BUCKET_ROLE_EXPERIMENTS, Bucket: "my-own-results"},
+		{Role: typev1.BucketRole_BUCKET_ROLE_EXPERIMENTS, Bucket: "my-aaaa0000-results"},
 	}})
 	for _, role := range []typev1.BucketRole{typev1.BucketRole_BUCKET_ROLE_DEPLOYMENT, typev1.BucketRole_BUCKET_ROLE_BENCHMARKS, typev1.BucketRole_BUCKET_ROLE_EXPERIMENTS} {
 		b.mustUpload(t, b.ensure(t, awsA, role).GetName(), "x", []byte("1"))
@@ -130,7 +130,7 @@ func TestAWSCleanup(t *testing.T) {
 	neighbour := b.ensure(t, "platforms/aws/deployments/bbbb0000", typev1.BucketRole_BUCKET_ROLE_BENCHMARKS)
 	createCart(t, b, "platforms/aws/deployments/bbbb0000")
 
-	// A bucket that was given to the deployment stays.
+	// A bucket that was given to the deployment stays, whatever it is called.
 	want := []string{"sebs-benchmarks-aaaa0000", "sebs-deployment-aaaa0000"}
 	cleanup := func(dryRun bool) (buckets, tables []string) {
 		t.Helper()
@@ -160,7 +160,7 @@ func TestAWSCleanup(t *testing.T) {
 	if dry, dryTables = cleanup(true); len(dry)+len(dryTables) != 0 {
 		t.Errorf("left: %v, %v", dry, dryTables)
 	}
-	for _, name := range []string{neighbour.GetName(), awsA + "/buckets/my-own-results"} {
+	for _, name := range []string{neighbour.GetName(), awsA + "/buckets/my-aaaa0000-results"} {
 		if _, err := b.client.GetBucket(ctx, &storagev1.GetBucketRequest{Name: name}); err != nil {
 			t.Errorf("somebody else's bucket: %v", err)
 		}

@@ -300,8 +300,8 @@ func (s *Service) cleanupBuckets(ctx context.Context, d deployment, dryRun bool)
 		if err != nil {
 			return nil, err
 		}
-		// A bucket that somebody gave the deployment instead of its own stays theirs.
-		if ok && strings.Contains(recorded, d.id) {
+		// A bucket that somebody gave the deployment instead of its own stays theirs, even if the id is a part of its name.
+		if ok && strings.HasPrefix(recorded, "sebs-") && strings.HasSuffix(recorded, "-"+d.id) {
 			wanted[recorded] = true
 		}
 	}
