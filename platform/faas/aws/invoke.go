@@ -3,7 +3,6 @@ package aws
 import (
 	"context"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"time"
 
@@ -97,16 +96,12 @@ func addTail(result *driver.CallResult, encoded string, began time.Time) error {
 		return fmt.Errorf("read the log tail of request %s: %w", result.RequestID, err)
 	}
 	result.LogTail = string(tail)
-	report, err := lambdalog.FindReport(result.LogTail, result.RequestID)
-	if errors.Is(err, lambdalog.ErrNoReport) {
-		// The tail has 4 KB; what a function writes can displace nothing behind it, but the report may come too late.
-		return nil
+	// The tail has 4 KB; what a function writes can displace nothing behind it, but the report may come too late. One that
+	// cannot be read is no failure of the call: who asks for metrics hears of it.
+	if report, err := lambdalog.FindReport(result.LogTail, result.RequestID); err == nil {
+		record := report.Record(time.Time{})
+		record.Time = began
+		result.Record = &record
 	}
-	if err != nil {
-		return err
-	}
-	record := report.Record(time.Time{})
-	record.Time = began
-	result.Record = &record
 	return nil
 }

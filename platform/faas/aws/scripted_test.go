@@ -2,6 +2,7 @@ package aws_test
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -125,6 +126,21 @@ func TestACallIsSentOnce(t *testing.T) {
 		}
 		if name == "throttled" && (fault.RetryAfter != 2*time.Second || fault.Reason != aws.ReasonThrottled || !fault.Retry) {
 			t.Errorf("the throttle is %+v", fault)
+		}
+	}
+}
+
+func TestAReportThatCannotBeReadIsNoFailureOfTheCall(t *testing.T) {
+	t.Parallel()
+	for text, known := range map[string]bool{"Duration: 2.5 ms\tBilled Duration: 3 ms": true, "Duration: 2.5 parsecs": false} {
+		answer := ok(`"done"`)
+		answer.header = http.Header{
+			"X-Amzn-Requestid": {"r"}, "X-Amz-Log-Result": {base64.StdEncoding.EncodeToString([]byte("REPORT RequestId: r\t" + text + "\n"))},
+		}
+		_, d := onScript(t, map[string][]scripted{"GET " + functionPath: {ok(active)}, "POST " + functionPath + "/invocations": {answer}}, aws.Options{})
+		got, err := d.Invoke(t.Context(), driver.Call{Function: "f"})
+		if err != nil || string(got.Payload) != `"done"` || (got.Record != nil) != known {
+			t.Errorf("%s: %+v, %v", text, got, err)
 		}
 	}
 }
