@@ -64,13 +64,17 @@ func trim(dir string, limit int64, now time.Time) error {
 	)
 	for _, entry := range entries {
 		info, err := entry.Info()
-		if err != nil || !info.Mode().IsRegular() {
+		if err != nil {
 			continue
 		}
+		// Files, and the directories in which the runtime of Java images is compiled.
 		if strings.HasPrefix(info.Name(), ".new-") {
 			if now.Sub(info.ModTime()) > unfinishedAfter {
-				problems = append(problems, os.Remove(filepath.Join(dir, info.Name())))
+				problems = append(problems, os.RemoveAll(filepath.Join(dir, info.Name())))
 			}
+			continue
+		}
+		if !info.Mode().IsRegular() {
 			continue
 		}
 		kept, total = append(kept, info), total+info.Size()

@@ -24,6 +24,13 @@ func TestTrimRemovesTheLeastUsed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	left := filepath.Join(dir, ".new-directory")
+	if err := os.MkdirAll(filepath.Join(left, "classes"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(left, now.Add(-2*unfinishedAfter), now.Add(-2*unfinishedAfter)); err != nil {
+		t.Fatal(err)
+	}
 	// What is used stays, however old it is.
 	if err := used(filepath.Join(dir, "oldest")); err != nil {
 		t.Fatal(err)
