@@ -1,6 +1,7 @@
 package aws_test
 
 import (
+	"net/http"
 	"slices"
 	"testing"
 
@@ -9,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 
 	"github.com/sebs-suite/sebs/platform/faas/aws"
+	"github.com/sebs-suite/sebs/platform/faas/driver"
 )
 
 func TestRightsAreGivenLater(t *testing.T) {
@@ -66,5 +68,39 @@ func TestRightsAreGivenLater(t *testing.T) {
 	ids, err = p.FindDeployments(t.Context())
 	if err != nil || !slices.Equal(ids, []string{testDeployment}) {
 		t.Errorf("found %v after the function was removed, %v", ids, err)
+	}
+}
+
+func TestAFunctionOfAnotherToolIsAdopted(t *testing.T) {
+	t.Parallel()
+	stand, d := onStand(t)
+	p := platformOf(t, d)
+	spec := coldSpec(t, "foreign", nil)
+	fn := create(t, p, spec)
+	url, err := p.CreateTrigger(t.Context(), spec.Name, driver.TriggerSpec{Type: driver.TriggerHTTP})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// SeBS tags nothing, and opens the URL with one statement.
+	client := lambda.NewFromConfig(opened(stand).Config)
+	_, err = client.UntagResource(t.Context(), &lambda.UntagResourceInput{Resource: &fn.Handle, TagKeys: []string{aws.TagDeployment, aws.TagBenchmark}})
+	if err == nil {
+		_, err = client.RemovePermission(t.Context(), &lambda.RemovePermissionInput{FunctionName: &spec.Name, StatementId: sdk.String("FunctionURLInvokeAllowPublicAccess")})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status, answer := post(t, url.URL, `{"marker":"m"}`, nil); status != http.StatusForbidden {
+		t.Fatalf("a URL with one statement answers %d: %s", status, answer)
+	}
+	if err := p.Grant(t.Context(), spec); err != nil {
+		t.Fatal(err)
+	}
+	adopted, err := p.GetFunction(t.Context(), spec.Name)
+	if err != nil || adopted.Deployment != testDeployment || adopted.Benchmark != spec.Benchmark {
+		t.Errorf("the function belongs to deployment %q and benchmark %q, %v", adopted.Deployment, adopted.Benchmark, err)
+	}
+	if status, answer := post(t, url.URL, `{"marker":"m"}`, nil); status != http.StatusOK {
+		t.Errorf("the URL of an adopted function answers %d: %s", status, answer)
 	}
 }
