@@ -34,6 +34,9 @@ type codeStore struct {
 	dir string
 	log *slog.Logger
 	mu  sync.Mutex // one unpacking or removal at a time
+
+	counting sync.Mutex
+	users    map[string]int // sandboxes by the digest of their code, from before their start until after their end
 }
 
 func newCodeStore(dir string, log *slog.Logger) (*codeStore, error) {
@@ -49,7 +52,7 @@ func newCodeStore(dir string, log *slog.Logger) (*codeStore, error) {
 			return nil, fmt.Errorf("remove unfinished code directory: %w", err)
 		}
 	}
-	return &codeStore{dir: dir, log: log}, nil
+	return &codeStore{dir: dir, log: log, users: map[string]int{}}, nil
 }
 
 func (s *codeStore) path(digest string) string { return filepath.Join(s.dir, digest) }
@@ -105,6 +108,29 @@ func (s *codeStore) put(ctx context.Context, want string, archive io.Reader) (st
 		return "", fmt.Errorf("unpack archive: %w", err)
 	}
 	return digest, nil
+}
+
+// hold counts a sandbox that is about to be started on code; letGo takes it back.
+func (s *codeStore) hold(digest string) {
+	s.counting.Lock()
+	defer s.counting.Unlock()
+	s.users[digest]++
+}
+
+// letGo counts a sandbox out that has ended, or never began.
+func (s *codeStore) letGo(digest string) {
+	s.counting.Lock()
+	defer s.counting.Unlock()
+	if s.users[digest]--; s.users[digest] == 0 {
+		delete(s.users, digest)
+	}
+}
+
+// held tells whether a sandbox may use the code.
+func (s *codeStore) held(digest string) bool {
+	s.counting.Lock()
+	defer s.counting.Unlock()
+	return s.users[digest] > 0
 }
 
 // remove deletes code that no function uses any more.

@@ -148,37 +148,26 @@ func (h *Host) install(spec Spec, digest string, kind Kind) (*Definition, error)
 	return def, nil
 }
 
-// dropCode lets go of code. It is removed by collectCode once no function and no running sandbox uses it. The caller
-// holds changes.
+// dropCode lets go of code. It is removed by collectCode once no function and no sandbox uses it. The caller holds changes.
 func (h *Host) dropCode(digest string) {
 	if digest != "" {
 		h.unused[digest] = struct{}{}
 	}
 }
 
-// collectCode removes code that nobody uses any more.
+// collectCode removes code that nobody uses any more. A sandbox holds its code from before it is started, and only the code
+// of a definition in force is taken, so none begins to use what is removed here while changes is held.
 func (h *Host) collectCode() {
 	h.changes.Lock()
 	defer h.changes.Unlock()
-	if len(h.unused) == 0 {
-		return
-	}
-	used := map[string]bool{}
-	for _, f := range h.functions() {
-		f.mu.Lock()
-		used[f.def.ArchiveSHA256] = true
-		for b := range f.boxes {
-			used[b.code] = true
-		}
-		f.mu.Unlock()
-	}
 	for digest := range h.unused {
-		if !used[digest] {
+		if !h.wanted(digest) {
+			if h.code.held(digest) {
+				continue
+			}
 			h.code.remove(digest)
-			delete(h.unused, digest)
-		} else if h.wanted(digest) {
-			delete(h.unused, digest)
 		}
+		delete(h.unused, digest)
 	}
 }
 

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"net"
@@ -24,6 +25,8 @@ type scriptedKind struct {
 	fetched, killing, ended chan struct{}
 	// mayEnd holds the end of a sandbox up.
 	mayEnd chan struct{}
+	// onStart, if any, holds its start up.
+	onStart func(sandbox.Spec)
 }
 
 func newScriptedKind() *scriptedKind {
@@ -45,6 +48,9 @@ func (k *scriptedKind) RuntimeAPIHost(context.Context) (listen, advertise string
 
 // Start runs a runtime that fetches one invocation, answers it when it may, and asks for the next until the API is closed.
 func (k *scriptedKind) Start(_ context.Context, spec sandbox.Spec) (sandbox.Instance, error) {
+	if k.onStart != nil {
+		k.onStart(spec)
+	}
 	base := "http://" + spec.RuntimeAPI + "/2018-06-01/runtime/invocation/"
 	k.runtimes.Go(func() {
 		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
@@ -171,4 +177,57 @@ func TestAnswerWhileTheSandboxIsBeingEnded(t *testing.T) {
 	close(k.mayEnd)
 	closer.Wait()
 	checkEmpty(t, f, k)
+}
+
+func TestCodeStaysWhileASandboxStartsOnIt(t *testing.T) {
+	t.Parallel()
+	deploy := func(t *testing.T, h *Host, code string) {
+		t.Helper()
+		spec := Spec{Name: "f", Replace: true, Config: Config{Runtime: sandbox.Runtime{Language: "python"}, MemoryMB: 128, Timeout: time.Minute}}
+		if _, err := h.Deploy(t.Context(), spec, bytes.NewReader(archive(t, file("handler.py", code, 0o644)))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, change := range map[string]func(*testing.T, *Host){
+		"replaced": func(t *testing.T, h *Host) { deploy(t, h, "new") },
+		"deleted": func(t *testing.T, h *Host) {
+			if err := h.Delete("f"); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h, f, k := scripted(t)
+			close(k.mayEnd)
+			close(k.answer)
+			starting, mayStart := make(chan string), make(chan struct{})
+			k.onStart = func(spec sandbox.Spec) {
+				starting <- spec.TaskRoot
+				<-mayStart
+			}
+			deploy(t, h, "old")
+			answered := make(chan error, 1)
+			go func() {
+				_, err := h.Invoke(context.Background(), Call{Function: "f"})
+				answered <- err
+			}()
+			code := <-starting
+			change(t, h)
+			h.collectCode()
+			if got, err := os.ReadFile(filepath.Join(code, "handler.py")); err != nil || string(got) != "old" {
+				t.Errorf("the code of the sandbox that starts = %q, %v", got, err)
+			}
+			close(mayStart)
+			if err := <-answered; err != nil {
+				t.Error(err)
+			}
+			closing(t, h)
+			checkEmpty(t, f, k)
+			h.collectCode()
+			if exists(code) {
+				t.Error("the code stayed when its last sandbox had ended")
+			}
+		})
+	}
 }

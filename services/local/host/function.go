@@ -113,7 +113,7 @@ func (f *function) acquire() (*box, *Definition, error) {
 	return nil, def, err
 }
 
-// room reserves room for a sandbox to be started.
+// room reserves room for a sandbox to be started, and holds the code of the definition that it is started from.
 func (f *function) room() (*Definition, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -135,6 +135,7 @@ func (f *function) roomLocked() (*Definition, error) {
 			"the host's %d sandboxes are all busy; try again later, or raise max_sandboxes in the configuration of service local", f.host.options.MaxSandboxes)
 	}
 	f.live++
+	f.host.code.hold(f.def.ArchiveSHA256)
 	return f.def, nil
 }
 
@@ -156,8 +157,9 @@ func (f *function) admit(b *box, busy bool) bool {
 	return true
 }
 
-// giveUp returns the room that acquire reserved.
-func (f *function) giveUp() {
+// giveUp returns the room that acquire reserved for a sandbox with this code.
+func (f *function) giveUp(code string) {
+	f.host.code.letGo(code)
 	f.mu.Lock()
 	f.live--
 	f.signalLocked()
@@ -200,7 +202,7 @@ func (f *function) retireLocked(b *box) {
 	f.host.background.Go(func() {
 		f.host.stopBox(b)
 		f.leave(b, name)
-		f.giveUp()
+		f.giveUp(b.code)
 	})
 }
 

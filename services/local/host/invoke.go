@@ -308,7 +308,7 @@ func (h *Host) startBox(f *function, def *Definition, busy bool) (*box, *failure
 	defer cancel()
 	b, err := h.launch(ctx, def)
 	if err != nil {
-		f.giveUp()
+		f.giveUp(def.ArchiveSHA256)
 		h.log.Warn("sandbox cannot be started", "function", def.Name, "error", err)
 		return nil, &failure{kind: FailureInit, typ: "Sandbox.StartFailed", message: "the sandbox cannot be started: " + err.Error()}
 	}
@@ -341,7 +341,7 @@ func (h *Host) startBox(f *function, def *Definition, busy bool) (*box, *failure
 		fail = h.stoppedInInit()
 	}
 	h.stopBox(b)
-	f.giveUp()
+	f.giveUp(def.ArchiveSHA256)
 	return b, fail
 }
 
