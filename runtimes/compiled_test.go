@@ -1,6 +1,7 @@
 package runtimes_test
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -196,6 +197,7 @@ func checkLife(t *testing.T, program compiled.Program, built compiled.Package) {
 	if result.Result.Text != text || result.Result.More != "ü€😀\u0001\"" || fmt.Sprint(result.Result.Numbers) != "[0 -1 1500 1.2345678901e+10 <nil> true]" {
 		t.Errorf("the payload did not come back as it was sent: %q, %v", result.Result.More, result.Result.Numbers)
 	}
+	checkBodies(t, p)
 	checkFailure(t, p, `{"Records": [{"s3": {}}]}`, map[string]string{"java": "java.lang.UnsupportedOperationException", "cpp": "Unsupported"}[p.Language], "upload notifications")
 	for i := range 200 {
 		if a := p.Succeed(t, `{"n": 1}`); *a.IsCold {
@@ -209,6 +211,44 @@ func checkLife(t *testing.T, program compiled.Program, built compiled.Package) {
 		time.Sleep(5 * time.Millisecond)
 	}
 	checkConnectionUse(t, program.Prepare(t, built))
+}
+
+// checkBodies serves events in the form of HTTP requests, whose body may be in base64.
+func checkBodies(t *testing.T, p *runtimetest.Process) {
+	t.Helper()
+	event := func(body string, encoded any) string {
+		raw, err := json.Marshal(map[string]any{"version": "2.0", "headers": map[string]string{}, "body": body, "isBase64Encoded": encoded})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(raw)
+	}
+	const text = `{"n": 5, "text": "ü€😀?~"}`
+	padded := base64.StdEncoding.EncodeToString([]byte(text))
+	for _, payload := range []string{
+		event(text, false), event(text, nil), event(text, "true"), event(padded, true), event(strings.TrimRight(padded, "="), true),
+		event(base64.StdEncoding.EncodeToString([]byte(text+" ")), true), event(base64.StdEncoding.EncodeToString([]byte(text+"  ")), true),
+	} {
+		var got struct {
+			Result struct {
+				N    int
+				Text string
+			} `json:"result"`
+		}
+		if err := json.Unmarshal(p.Succeed(t, payload).Result, &got); err != nil || got.Result.N != 5 || got.Result.Text != "ü€😀?~" {
+			t.Errorf("event %s: the function saw %+v, %v", payload, got, err)
+		}
+	}
+	kind := map[string]string{"java": "java.lang.IllegalArgumentException", "cpp": "Runtime.UnmarshalError"}[p.Language]
+	for _, body := range []string{text, "e30=e30=", "e", "e30==", "e3==0", "====", "=", "e30\n", "e3-_"} {
+		checkFailure(t, p, event(body, true), kind, "the request's body is not base64")
+	}
+	for _, document := range []string{"", "{broken", `{"n": 1} 2`, "{}\x00{", "{\"text\": \"\xff\"}", strings.Repeat("[", 100_000)} {
+		checkFailure(t, p, event(base64.StdEncoding.EncodeToString([]byte(document)), true), kind, "the request's body is not JSON")
+	}
+	for _, body := range []string{"", "{broken", padded} {
+		checkFailure(t, p, event(body, false), kind, "the request's body is not JSON")
+	}
 }
 
 func start(t *testing.T, program compiled.Program, built compiled.Package, env ...string) *runtimetest.Process {

@@ -1,8 +1,10 @@
 #include "core.hpp"
 
 #include <chrono>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <cxxabi.h>
 #include <exception>
 #include <random>
@@ -75,18 +77,81 @@ bool too_deep(const char* text, size_t length) {
   return false;
 }
 
-bool parse(const char* text, size_t length, Document& into, Failure& failure) {
+/// Reads a document; what names it in the failure.
+bool parse(const std::string& what, const char* text, size_t length, Document& into, Failure& failure) {
   if (too_deep(text, length)) {
-    failure = {"Runtime.UnmarshalError", "the payload is not JSON that can be read: it is nested more than " + std::to_string(max_depth) + " deep"};
+    failure = {"Runtime.UnmarshalError", what + " is not JSON that can be read: it is nested more than " + std::to_string(max_depth) + " deep"};
     return false;
   }
-  into.Parse(text, length);
+  // The parser would take it for the end and overlook what follows.
+  if (const void* null = std::memchr(text, 0, length)) {
+    failure = {"Runtime.UnmarshalError",
+               what + " is not JSON: a null character stands at byte " + std::to_string(static_cast<const char*>(null) - text)};
+    return false;
+  }
+  into.Parse<rapidjson::kParseValidateEncodingFlag>(text, length);
   if (!into.HasParseError()) {
     return true;
   }
-  failure = {"Runtime.UnmarshalError", std::string("the payload is not JSON: ") + rapidjson::GetParseError_En(into.GetParseError()) +
-                                           " at byte " + std::to_string(into.GetErrorOffset())};
+  failure = {"Runtime.UnmarshalError", what + " is not JSON: " + rapidjson::GetParseError_En(into.GetParseError()) + " at byte " +
+                                           std::to_string(into.GetErrorOffset())};
   return false;
+}
+
+/// Decodes base64 (RFC 4648, section 4); as in Java's decoder the padding may be absent, but not be half there.
+bool decode(const char* text, size_t length, std::string& out) {
+  size_t digits = length;
+  while (digits > 0 && length - digits < 2 && text[digits - 1] == '=') {
+    digits--;
+  }
+  if (digits % 4 == 1 || (digits != length && length % 4 != 0)) {
+    return false;
+  }
+  static const std::string alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  out.clear();
+  out.reserve(digits / 4 * 3 + 2);
+  uint32_t bits = 0;
+  int held = 0;
+  for (size_t i = 0; i < digits; i++) {
+    const auto digit = alphabet.find(text[i]);
+    if (digit == std::string::npos) {
+      return false;
+    }
+    bits = bits << 6 | static_cast<uint32_t>(digit);
+    held += 6;
+    if (held >= 8) {
+      held -= 8;
+      out.push_back(static_cast<char>(bits >> held & 0xff));
+    }
+  }
+  return true;
+}
+
+/// Puts the payload of an HTTP-style event in the event's place: its body where that is a text.
+bool unwrap(Document& event, Failure& failure) {
+  if (!event.IsObject() || !event.HasMember("body") || !event["body"].IsString()) {
+    return true;
+  }
+  const std::string what = "the request's body";
+  const Value& body = event["body"];
+  const char* text = body.GetString();
+  size_t length = body.GetStringLength();
+  std::string decoded;
+  const auto encoded = event.FindMember("isBase64Encoded");
+  if (encoded != event.MemberEnd() && encoded->value.IsTrue()) {
+    if (!decode(text, length, decoded)) {
+      failure = {"Runtime.UnmarshalError", what + " is not base64, though the event's isBase64Encoded says so"};
+      return false;
+    }
+    text = decoded.data();
+    length = decoded.size();
+  }
+  Document payload;
+  if (!parse(what, text, length, payload, failure)) {
+    return false;
+  }
+  event.Swap(payload);
+  return true;
 }
 
 /// An upload notification has Records[0].s3; there is no object store client for functions in C++.
@@ -151,15 +216,11 @@ bool invoke(const std::string& payload, const std::string& request_id, std::stri
   Document event;
   if (payload.empty()) {
     event.SetObject();
-  } else if (!parse(payload.data(), payload.size(), event, failure)) {
+  } else if (!parse("the payload", payload.data(), payload.size(), event, failure)) {
     return false;
   }
-  if (event.IsObject() && event.HasMember("body") && event["body"].IsString()) {
-    Document body;
-    if (!parse(event["body"].GetString(), event["body"].GetStringLength(), body, failure)) {
-      return false;
-    }
-    event.Swap(body);
+  if (!unwrap(event, failure)) {
+    return false;
   }
   if (is_upload(event)) {
     failure = {"Unsupported", "functions in C++ serve no upload notifications; call them over an HTTP or library trigger"};

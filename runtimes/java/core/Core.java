@@ -1,6 +1,10 @@
 package org.serverlessbench;
 
+import java.nio.ByteBuffer;
+import java.nio.charset.CharacterCodingException;
+import java.nio.charset.StandardCharsets;
 import java.time.Instant;
+import java.util.Base64;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -66,7 +70,10 @@ public final class Core {
         return new StringBuilder(18).append(time.getEpochSecond()).append('.').append(micros, 1, 7).toString();
     }
 
-    /** The payload of an HTTP-style event: its body where that is a text. */
+    /**
+     * The payload of an HTTP-style event: its body where that is a text. Throws IllegalArgumentException for a body that cannot
+     * be read.
+     */
     @SuppressWarnings("unchecked")
     public static Map<String, Object> unwrap(Map<String, Object> event) {
         if (event == null) {
@@ -75,11 +82,35 @@ public final class Core {
         if (!(event.get("body") instanceof String)) {
             return event;
         }
-        Object payload = Json.parse((String) event.get("body"));
+        String body = (String) event.get("body");
+        if (Boolean.TRUE.equals(event.get("isBase64Encoded"))) {
+            body = decode(body);
+        }
+        Object payload;
+        try {
+            payload = Json.parse(body);
+        } catch (IllegalArgumentException e) {
+            throw new IllegalArgumentException("the request's body is not JSON: " + e.getMessage(), e);
+        }
         if (!(payload instanceof Map)) {
             throw new IllegalArgumentException("the request's body is no JSON object");
         }
         return (Map<String, Object>) payload;
+    }
+
+    private static String decode(String body) {
+        byte[] bytes;
+        try {
+            bytes = Base64.getDecoder().decode(body);
+        } catch (IllegalArgumentException e) {
+            throw new IllegalArgumentException(
+                "the request's body is not base64, though the event's isBase64Encoded says so: " + e.getMessage(), e);
+        }
+        try {
+            return StandardCharsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(bytes)).toString();
+        } catch (CharacterCodingException e) {
+            throw new IllegalArgumentException("the request's body is not JSON: its bytes are not UTF-8", e);
+        }
     }
 
     /** Refuses an upload notification: there is no object store client for functions in Java. */
