@@ -32,7 +32,8 @@ func (s *Server) pushImage(ctx context.Context, r *builderv1.PushImageRequest, t
 	if err != nil {
 		return nil, err
 	}
-	return s.pushAgain(ctx, at, name, record, tell)
+	pushed, err := s.pushAgain(ctx, at, name, record, tell)
+	return pushed, withoutDeployment(at.gone, err)
 }
 
 // PushToRegistry starts to push a function's image, or a base image, that was built before.

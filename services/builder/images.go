@@ -3,6 +3,7 @@ package builder
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"cloud.google.com/go/longrunning/autogen/longrunningpb"
 	"google.golang.org/grpc/codes"
@@ -129,25 +130,39 @@ func (s *Server) placeOf(ctx context.Context, field, repository, tag string) (pl
 	if s.images == nil {
 		return place{}, images.Name{}, nil, errs.Internal(errNoImages)
 	}
-	at, err := s.images.Registries.at(ctx, repository)
-	if err != nil {
-		return place{}, images.Name{}, nil, err
-	}
-	name, err := named(at, tag)
-	if err != nil {
+	name := split(repository)
+	name.Tag = tag
+	if err := name.Check(); err != nil {
 		return place{}, images.Name{}, nil, fmt.Errorf("%s: %w", field, err)
 	}
 	record, err := s.imageOf(ctx, name)
 	if err != nil {
 		return place{}, images.Name{}, nil, err
 	}
-	// The deployment's own log-in is the right one.
-	if record.GetDeployment() != "" {
-		if at, err = s.images.Registries.find(ctx, record.GetPlatform(), record.GetDeployment(), false, false); err != nil {
-			return place{}, images.Name{}, nil, err
+	gone := ""
+	// The deployment's own log-in is the right one. An image can outlive the deployment: then the service's has to do.
+	if deployment := record.GetDeployment(); deployment != "" {
+		at, err := s.images.Registries.find(ctx, record.GetPlatform(), deployment, false, false)
+		if err == nil || errs.Reason(err) != reasonNoDeployment {
+			return at, name, record, err
 		}
+		gone = deployment
 	}
-	return at, name, record, nil
+	at, err := s.images.Registries.at(ctx, name)
+	at.gone = gone
+	return at, name, record, withoutDeployment(gone, err)
+}
+
+// reasonNoDeployment is the deployer's reason when there is no such deployment.
+const reasonNoDeployment = "DEPLOYMENT_NOT_FOUND"
+
+// withoutDeployment adds to a refusal that the deployment of the image (empty is none) is gone, and what to do.
+func withoutDeployment(gone string, err error) error {
+	refused := []codes.Code{codes.PermissionDenied, codes.Unauthenticated, codes.NotFound, codes.FailedPrecondition}
+	if gone == "" || !slices.Contains(refused, errs.Code(err)) {
+		return err
+	}
+	return fmt.Errorf("the image was made for %s, which no longer exists, so the service's log-in is used in place of its own; give the service one for this registry, or build the image for a deployment that exists: %w", gone, err)
 }
 
 // FindImage asks by the manifest whether an image exists.
@@ -157,7 +172,7 @@ func (s *Server) FindImage(ctx context.Context, r *builderv1.FindImageRequest) (
 		return nil, err
 	}
 	digest, found, err := at.keeper.Find(ctx, name.URI())
-	return &builderv1.FindImageResponse{Found: found, Digest: digest}, err
+	return &builderv1.FindImageResponse{Found: found, Digest: digest}, withoutDeployment(at.gone, err)
 }
 
 // imageOf returns the record of an image; nil when there is none.

@@ -237,6 +237,76 @@ func TestBuildImageSkipsWhatIsThere(t *testing.T) {
 	}
 }
 
+func TestImageOutlivesItsDeployment(t *testing.T) {
+	r := registrytest.Start(t, "builder", "s3cret-of-the-registry")
+	const name = "platforms/aws/deployments/abcd1234"
+	known := deployments{name: {Name: name, Platform: "aws", Settings: map[string]string{"docker-registry": r.Address, "container_repository": "team/functions"}}}
+	o := onRegistry(r)
+	o.bases["aws.python"], o.deployments = images.Scratch, known
+	b := newImageBench(t, pictures(echoSource), o)
+	built := b.container(t, func(r *builderv1.CreatePackageRequest) { r.Platform, r.Deployment = "aws", name })
+	_, digest, _ := strings.Cut(built.GetImageUri(), "@")
+	delete(known, name)
+
+	place, tag := r.Address+"/team/functions", "function.aws.901.picture.python-3.11-x64-1.0.0"
+	find := &builderv1.FindImageRequest{Repository: place, Tag: tag}
+	if found, err := b.client.FindImage(t.Context(), find); err != nil || found.GetDigest() != digest {
+		t.Errorf("FindImage = %v, %v; want %s", found, err, digest)
+	}
+	r.Delete(t, "team/functions", digest)
+	if found, err := b.client.FindImage(t.Context(), find); err != nil || found.GetFound() {
+		t.Errorf("FindImage of what the registry has no more = %v, %v", found, err)
+	}
+	push := &builderv1.PushImageRequest{RepositoryUri: place, Tag: tag}
+	op, err := b.client.PushImage(t.Context(), push)
+	if pushed := result(t, op, err, &builderv1.PushImageResponse{}); pushed.GetDigest() != digest {
+		t.Errorf("PushImage = %v, want %s", pushed, digest)
+	}
+}
+
+func TestImageOfADeploymentThatIsGoneNeedsAnotherLogin(t *testing.T) {
+	r := registrytest.Start(t, "builder", "s3cret-of-the-registry")
+	b := newImageBench(t, nil, imageOptions{})
+	const name, tag = "platforms/aws/deployments/abcd1234", "function.aws.901.picture.python-3.11-x64-1.0.0"
+	for _, test := range []struct{ place, reason string }{
+		{r.Address + "/team/functions", registry.ReasonDenied},
+		{"123456789012.dkr.ecr.eu-west-1.amazonaws.com/functions", "CREDENTIALS_NOT_ON_SERVICE"},
+	} {
+		key := "images/" + test.place + ":" + tag
+		if _, err := b.records.Put(t.Context(), key, &builderv1.Image{Name: key, Platform: "aws", Deployment: name}); err != nil {
+			t.Fatal(err)
+		}
+		_, findErr := b.client.FindImage(t.Context(), &builderv1.FindImageRequest{Repository: test.place, Tag: tag})
+		_, pushErr := b.client.PushImage(t.Context(), &builderv1.PushImageRequest{RepositoryUri: test.place, Tag: tag})
+		for call, err := range map[string]error{"FindImage": findErr, "PushImage": pushErr} {
+			err = errs.FromStatus(err)
+			if errs.Reason(err) != test.reason || !strings.Contains(err.Error(), name+", which no longer exists") || !strings.Contains(err.Error(), "build the image for a deployment that exists") {
+				t.Errorf("%s in %s = %v (%s), want %s that names the deployment", call, test.place, err, errs.Reason(err), test.reason)
+			}
+		}
+	}
+}
+
+func TestImageOfADeploymentIsReachedWithItsCredentialOnly(t *testing.T) {
+	const name, place, tag = "platforms/aws/deployments/abcd1234", "123456789012.dkr.ecr.eu-west-1.amazonaws.com/functions", "t"
+	var asked []string
+	b := newImageBench(t, nil, imageOptions{
+		deployments: deployments{name: {Name: name, Platform: "aws", Credential: "team", Region: "eu-west-1"}},
+		openECR: func(_ context.Context, credential, _ string) (*ecr.Registry, error) {
+			asked = append(asked, credential)
+			return nil, errs.FailedPrecondition("CREDENTIALS_NOT_ON_SERVICE", "the test has no account")
+		},
+	})
+	key := "images/" + place + ":" + tag
+	if _, err := b.records.Put(t.Context(), key, &builderv1.Image{Name: key, Platform: "aws", Deployment: name}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := b.client.FindImage(t.Context(), &builderv1.FindImageRequest{Repository: place, Tag: tag})
+	if errs.Reason(errs.FromStatus(err)) != "CREDENTIALS_NOT_ON_SERVICE" || len(asked) != 1 || asked[0] != "team" {
+		t.Errorf("FindImage = %v, asked for the credentials %q; want those of the deployment", err, asked)
+	}
+}
+
 func TestImagesOfSeveralArchitectures(t *testing.T) {
 	r := registrytest.Start(t, "", "")
 	b := newImageBench(t, pictures(echoSource), onRegistry(r))

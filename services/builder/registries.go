@@ -69,6 +69,7 @@ type place struct {
 	name   images.Name // without a tag
 	keeper keeper
 	engine bool
+	gone   string // deployment of the image that no longer exists; empty is none
 }
 
 // pinned is how the platform names an image that has a digest in the place.
@@ -230,14 +231,22 @@ func (r *Registries) ecr(ctx context.Context, credential, region string) (*ecr.R
 
 var amazonHost = regexp.MustCompile(`^[0-9]{12}\.dkr\.ecr\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?$`)
 
-// at is the place of a repository that is given with its host.
-func (r *Registries) at(ctx context.Context, repository string) (place, error) {
+// split parts a repository that is given with its host from that. One without is the Docker Engine's.
+func split(repository string) images.Name {
 	host, rest, ok := strings.Cut(repository, "/")
 	if !ok || !strings.ContainsAny(host, ".:") && host != "localhost" {
-		return place{name: images.Name{Repository: repository}, keeper: engineKeeper{r.engine}, engine: true}, nil
+		return images.Name{Repository: repository}
 	}
-	name := images.Name{Registry: host, Repository: rest}
-	if match := amazonHost.FindStringSubmatch(host); match != nil {
+	return images.Name{Registry: host, Repository: rest}
+}
+
+// at is the place of a repository of no deployment, with the log-in of the service.
+func (r *Registries) at(ctx context.Context, name images.Name) (place, error) {
+	name.Tag = ""
+	if name.Registry == "" {
+		return place{name: name, keeper: engineKeeper{r.engine}, engine: true}, nil
+	}
+	if match := amazonHost.FindStringSubmatch(name.Registry); match != nil {
 		own, err := r.ecr(ctx, "", match[1])
 		if err != nil {
 			return place{}, err
