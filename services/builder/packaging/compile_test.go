@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"os"
@@ -184,6 +185,40 @@ func source(files map[string]string, change func(*benchmark.Config)) benchmark.B
 		change(&config)
 	}
 	return benchmark.Benchmark{Name: "900.sample", Source: tree, Config: config}
+}
+
+// TestNamesOfCPPSources builds from files whose names mean something to CMake, and refuses those that it trips over.
+func TestNamesOfCPPSources(t *testing.T) {
+	t.Parallel()
+	t.Run("built", func(t *testing.T) {
+		t.Parallel()
+		tools(t, "cpp")
+		const name = "a b #%*~,()!`?+=^{}@x@&'<ü>"
+		files := map[string]string{
+			"cpp/main.cpp":         "#include \"value.hpp\"\n" + strings.Replace(plainCPP, "{ return", "{ value(); return", 1),
+			"cpp/" + name + ".hpp": "int value();\n",
+			"cpp/" + name + ".cpp": "#include \"value.hpp\"\nint value() { return 1; }\n",
+			// Folders below come from scripts alone.
+			"init.sh": `for file in "$1"/*.hpp; do mkdir "${file%.hpp}" && mv "$file" "${file%.hpp}/value.hpp"; done` + "\n",
+		}
+		if _, _, _, err := built(t, compiler(t), source(files, nil), ownChoice("local", "cpp", "all")); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, name := range []string{"${HOME}.cpp", "$<CONFIG>.cpp", "a;b.cpp", "a]b.cpp", "a[b.cpp", "a|b.cpp", `a"b.cpp`, "a\nb.cpp", "a\tb.cpp", "a;b.hpp", "a\u0085b.cpp"} {
+		t.Run("refused", func(t *testing.T) {
+			t.Parallel()
+			b := compiler(t)
+			p := plan(t, source(map[string]string{"cpp/main.cpp": plainCPP, "cpp/" + name: "\n"}, nil), ownChoice("local", "cpp", "all"))
+			_, done, err := b.Project(context.WithoutCancel(t.Context()), p, func(string, string) {})
+			if err == nil {
+				t.Fatalf("%q is a name for CMake: %v", name, done())
+			}
+			if want := fmt.Sprintf("%q of 900.sample", "src/"+name); !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "rename") {
+				t.Errorf("error %q does not say %q", err, want)
+			}
+		})
+	}
 }
 
 func TestCompiledPackagesExplainFaults(t *testing.T) {
@@ -387,7 +422,7 @@ func TestProject(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"runtime/core.cpp\n  runtime/handler.cpp\n  src/main.cpp)", "  src\n  runtime)", "-ffile-prefix-map"} {
+	for _, want := range []string{"\"runtime/core.cpp\"\n  \"runtime/handler.cpp\"\n  \"src/main.cpp\")", "  \"src\"\n  \"runtime\")", "-ffile-prefix-map"} {
 		if !strings.Contains(string(lists), want) {
 			t.Errorf("CMakeLists.txt does not say %q:\n%s", want, lists)
 		}

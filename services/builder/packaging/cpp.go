@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path"
@@ -17,6 +18,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/sebs-suite/sebs/internal/archive"
 	"github.com/sebs-suite/sebs/internal/errs"
@@ -217,6 +219,17 @@ func (p *Plan) checkLibraries() error {
 	return nil
 }
 
+// cmakeSpecial are characters that CMake or the makefiles it writes trip over in names of files, however they are quoted:
+// lists are split at semicolons outside of brackets, variables and generator expressions are expanded a second time.
+const cmakeSpecial = "\"$;[]\\|"
+
+func unbuildable(r rune) bool { return unicode.IsControl(r) || strings.ContainsRune(cmakeSpecial, r) }
+
+// cmakeArguments writes names, which hold nothing that needs an escape (see unbuildable), as arguments, one a line.
+func cmakeArguments(names []string) string {
+	return `"` + strings.Join(names, "\"\n  \"") + `"`
+}
+
 // addCMakeLists writes the build's description for the sources that are there.
 func (p *Plan) addCMakeLists(project map[string]archive.File) error {
 	if err := p.checkLibraries(); err != nil {
@@ -226,7 +239,11 @@ func (p *Plan) addCMakeLists(project map[string]archive.File) error {
 		return errs.InvalidArgument(ReasonFailed, "folder %s/%s holds no %s, and no script makes it", p.Benchmark.Name, benchmark.CPP, cppEntry).With("benchmark", p.Benchmark.Name)
 	}
 	var sources, dirs []string
-	for name := range project {
+	for _, name := range slices.Sorted(maps.Keys(project)) {
+		if ext := path.Ext(name); (ext == ".cpp" || ext == ".hpp") && strings.ContainsFunc(name, unbuildable) {
+			return errs.InvalidArgument(ReasonFailed, "source file %q of %s has a name that CMake cannot build: rename it so that it holds no control characters and none of %s",
+				name, p.Benchmark.Name, cmakeSpecial).With("benchmark", p.Benchmark.Name).With("file", name)
+		}
 		if path.Ext(name) == ".cpp" {
 			sources = append(sources, name)
 		}
@@ -234,7 +251,6 @@ func (p *Plan) addCMakeLists(project map[string]archive.File) error {
 			dirs = append(dirs, dir)
 		}
 	}
-	slices.Sort(sources)
 	slices.Sort(dirs)
 	var text bytes.Buffer
 	fmt.Fprintf(&text, `cmake_minimum_required(VERSION 3.16)
@@ -256,7 +272,7 @@ target_compile_definitions(function PRIVATE RAPIDJSON_HAS_STDSTRING=1)
 target_compile_options(function PRIVATE -ffile-prefix-map=${CMAKE_SOURCE_DIR}=. -Wno-psabi)
 target_link_libraries(function PRIVATE CURL::libcurl Threads::Threads)
 target_link_options(function PRIVATE -static-libstdc++ -static-libgcc -Wl,--build-id=none -s)
-`, strings.Join(sources, "\n  "), strings.Join(append([]string{p.Layout.SourceDir}, dirs...), "\n  "))
+`, cmakeArguments(sources), cmakeArguments(append([]string{p.Layout.SourceDir}, dirs...)))
 	project[cmakeFile] = archive.Bytes(cmakeFile, text.Bytes())
 	return nil
 }
