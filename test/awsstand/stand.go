@@ -40,6 +40,8 @@ type Options struct {
 	// Registry asks for a registry of images behind ECR, and for docker sandboxes, in which functions run that are images.
 	// The test is skipped where docker-registry is not installed or no Docker Engine answers.
 	Registry bool
+	// MotoTables keeps tables in moto also where DynamoDB Local is there, which knows no tags.
+	MotoTables bool
 	// Faults are scripted from the beginning.
 	Faults Faults
 }
@@ -101,7 +103,9 @@ func Start(t testing.TB, o Options) *Stand {
 	owner := s.keys.issue("AKIA", "")
 	s.AccessKey, s.SecretKey = owner.accessKey, owner.secret
 	s.logs = newLogs(s)
-	s.tables = newTables(owner.accessKey, m.transport)
+	if !o.MotoTables {
+		s.tables = newTables(owner.accessKey, m.transport)
+	}
 	s.pass = &httputil.ReverseProxy{
 		Rewrite:        func(r *httputil.ProxyRequest) { r.SetURL(m.url); r.Out.Host = r.In.Host },
 		ModifyResponse: s.rewrite,

@@ -32,7 +32,7 @@ func TestConformanceStand(t *testing.T) {
 // TestTags shows that a table says whose it is.
 func TestTags(t *testing.T) {
 	t.Parallel()
-	stand := awsstand.Start(t, awsstand.Options{})
+	stand := awsstand.Start(t, awsstand.Options{MotoTables: true})
 	store := nosql.New(dynamodb.OpenAWS(openedFor(stand)))
 	defer func() { _ = store.Close() }()
 	ctx := t.Context()
