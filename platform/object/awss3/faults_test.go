@@ -20,31 +20,8 @@ import (
 	"github.com/sebs-suite/sebs/internal/errs"
 	"github.com/sebs-suite/sebs/platform/object"
 	"github.com/sebs-suite/sebs/platform/object/awss3"
+	"github.com/sebs-suite/sebs/platform/object/drivertest"
 )
-
-// faulty fails the first requests that match.
-type faulty struct {
-	next  http.RoundTripper
-	match func(*http.Request) bool
-	fail  func(*http.Request) (*http.Response, error)
-	left  atomic.Int32
-	seen  atomic.Int32
-}
-
-// RoundTrip implements http.RoundTripper.
-func (f *faulty) RoundTrip(r *http.Request) (*http.Response, error) {
-	if f.match(r) {
-		f.seen.Add(1)
-		if f.left.Add(-1) >= 0 {
-			if r.Body != nil {
-				_, _ = io.Copy(io.Discard, r.Body)
-				_ = r.Body.Close()
-			}
-			return f.fail(r)
-		}
-	}
-	return f.next.RoundTrip(r)
-}
 
 func answer(r *http.Request, status int, header http.Header, body string) *http.Response {
 	if header == nil {
@@ -78,11 +55,11 @@ func conflict(r *http.Request) (*http.Response, error) {
 
 func reset(*http.Request) (*http.Response, error) { return nil, syscall.ECONNRESET }
 
-func withFaults(t *testing.T, store *objects.Store, f *faulty, attempts int) *object.Store {
+func withFaults(t *testing.T, store *objects.Store, f *drivertest.Faulty, attempts int) *object.Store {
 	t.Helper()
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
-	f.next = transport
+	f.Next = transport
 	root := store.Root()
 	o := opened("http://"+store.Endpoint(), objects.Region, root.AccessKey, root.SecretKey.Reveal(), attempts)
 	o.HTTPClient = &http.Client{Transport: f}
@@ -92,7 +69,7 @@ func withFaults(t *testing.T, store *objects.Store, f *faulty, attempts int) *ob
 func TestFaults(t *testing.T) {
 	t.Parallel()
 	store := embedded(t)
-	clean := withFaults(t, store, &faulty{match: func(*http.Request) bool { return false }}, 1)
+	clean := withFaults(t, store, &drivertest.Faulty{Match: func(*http.Request) bool { return false }}, 1)
 	if _, err := clean.CreateBucket(t.Context(), "faults"); err != nil {
 		t.Fatal(err)
 	}
@@ -123,8 +100,8 @@ func TestFaults(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			f := &faulty{match: c.match, fail: c.fail}
-			f.left.Store(c.times)
+			f := &drivertest.Faulty{Match: c.match, Fail: c.fail}
+			f.Left.Store(c.times)
 			s := withFaults(t, store, f, c.attempts)
 			key := strings.ReplaceAll(c.name, " ", "-")
 			_, err := s.Put(t.Context(), "faults", key, bytes.NewReader(c.data), object.PutOptions{SizeBytes: int64(len(c.data))})
@@ -144,21 +121,21 @@ func TestFaults(t *testing.T) {
 		})
 	}
 	t.Run("the answer to the joining is lost", func(t *testing.T) {
-		f := &faulty{match: func(*http.Request) bool { return false }}
+		f := &drivertest.Faulty{Match: func(*http.Request) bool { return false }}
 		s := withFaults(t, store, f, 3)
-		f.next = &unheard{next: f.next, match: joins}
+		f.Next = &unheard{next: f.Next, match: joins}
 		if _, err := s.Put(t.Context(), "faults", "unheard", bytes.NewReader(large), object.PutOptions{SizeBytes: int64(len(large))}); err != nil {
 			t.Fatal(err)
 		}
 		checkContent(t, clean, "unheard", large)
 	})
 	t.Run("the caller's deadline ends the tries", func(t *testing.T) {
-		f := &faulty{match: heads, fail: slowDown}
-		f.left.Store(1 << 30)
+		f := &drivertest.Faulty{Match: heads, Fail: slowDown}
+		f.Left.Store(1 << 30)
 		s := withFaults(t, store, f, 1000)
 		ctx, cancel := context.WithCancel(t.Context())
-		f.fail = func(r *http.Request) (*http.Response, error) {
-			if f.seen.Load() == 3 {
+		f.Fail = func(r *http.Request) (*http.Response, error) {
+			if f.Seen.Load() == 3 {
 				cancel()
 			}
 			return slowDown(r)

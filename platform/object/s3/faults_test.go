@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -16,32 +15,9 @@ import (
 	"github.com/sebs-suite/sebs/internal/embedded/objects"
 	"github.com/sebs-suite/sebs/internal/errs"
 	"github.com/sebs-suite/sebs/platform/object"
+	"github.com/sebs-suite/sebs/platform/object/drivertest"
 	"github.com/sebs-suite/sebs/platform/object/s3"
 )
-
-// faulty fails the first requests that match.
-type faulty struct {
-	next  http.RoundTripper
-	match func(*http.Request) bool
-	fail  func(*http.Request) (*http.Response, error)
-	left  atomic.Int32
-	seen  atomic.Int32
-}
-
-// RoundTrip implements http.RoundTripper.
-func (f *faulty) RoundTrip(r *http.Request) (*http.Response, error) {
-	if f.match(r) {
-		f.seen.Add(1)
-		if f.left.Add(-1) >= 0 {
-			if r.Body != nil {
-				_, _ = io.Copy(io.Discard, r.Body)
-				_ = r.Body.Close()
-			}
-			return f.fail(r)
-		}
-	}
-	return f.next.RoundTrip(r)
-}
 
 func answer(r *http.Request, status int, code string) *http.Response {
 	body := "<?xml version=\"1.0\"?><Error><Code>" + code + "</Code><Message>injected</Message></Error>"
@@ -61,11 +37,11 @@ func full(r *http.Request) (*http.Response, error) {
 
 func reset(*http.Request) (*http.Response, error) { return nil, syscall.ECONNRESET }
 
-func withFaults(t *testing.T, store *objects.Store, f *faulty, attempts int) *object.Store {
+func withFaults(t *testing.T, store *objects.Store, f *drivertest.Faulty, attempts int) *object.Store {
 	t.Helper()
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
-	f.next = transport
+	f.Next = transport
 	root := store.Root()
 	d, err := s3.Open(s3.Config{Endpoint: store.Endpoint(), AccessKey: root.AccessKey, SecretKey: root.SecretKey, Transport: f, MaxAttempts: attempts})
 	if err != nil {
@@ -85,7 +61,7 @@ func TestFaults(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	clean := withFaults(t, store, &faulty{match: func(*http.Request) bool { return false }}, 1)
+	clean := withFaults(t, store, &drivertest.Faulty{Match: func(*http.Request) bool { return false }}, 1)
 	if _, err := clean.CreateBucket(t.Context(), "faults"); err != nil {
 		t.Fatal(err)
 	}
@@ -113,8 +89,8 @@ func TestFaults(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			f := &faulty{match: c.match, fail: c.fail}
-			f.left.Store(c.times)
+			f := &drivertest.Faulty{Match: c.match, Fail: c.fail}
+			f.Left.Store(c.times)
 			s := withFaults(t, store, f, c.attempts)
 			key := strings.ReplaceAll(c.name, " ", "-")
 			_, err := s.Put(t.Context(), "faults", key, bytes.NewReader(c.data), object.PutOptions{SizeBytes: int64(len(c.data))})
@@ -141,12 +117,12 @@ func TestFaults(t *testing.T) {
 		})
 	}
 	t.Run("the caller's deadline ends the tries", func(t *testing.T) {
-		f := &faulty{match: heads, fail: slowDown}
-		f.left.Store(1 << 30)
+		f := &drivertest.Faulty{Match: heads, Fail: slowDown}
+		f.Left.Store(1 << 30)
 		s := withFaults(t, store, f, 1000)
 		ctx, cancel := context.WithCancel(t.Context())
-		f.fail = func(r *http.Request) (*http.Response, error) {
-			if f.seen.Load() == 3 {
+		f.Fail = func(r *http.Request) (*http.Response, error) {
+			if f.Seen.Load() == 3 {
 				cancel()
 			}
 			return slowDown(r)
